@@ -1,0 +1,1 @@
+"""Labelled faces and the questions made from them."""

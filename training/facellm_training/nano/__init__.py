@@ -1,0 +1,1 @@
+"""The embedded model FaceLLM-nano: image stage, language stage, export."""

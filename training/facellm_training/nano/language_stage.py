@@ -1,0 +1,195 @@
+"""Second stage: the language model (LoRA) and the projector learn to answer from the image tokens.
+
+The image tower is frozen as the first stage left it. Its heads fill in attributes that a picture
+has no weak label for, where they are confident; so most questions can be asked of every picture.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM
+
+from facellm_training.data.compare import comparisons
+from facellm_training.data.labels import FaceLabels, held_out
+from facellm_training.data.questions import questions_for
+from facellm_training.nano.cache import FeatureCache
+from facellm_training.nano.image_stage import ImageModel, schedule, trainable
+from facellm_training.nano.language import word_logits
+from facellm_training.nano.sequence import Batch, Packed, Packer, collate, shuffled
+from facellm_training.nano.tower import pixel_shuffle
+
+#: Share of each age bin in FairFace's whole train split (86,744 pictures) over its share in the
+#: part at hand, which keeps all of the youngest and oldest: the loss sees the natural distribution.
+AGE_WEIGHT = (0.44, 1.22, 1.20, 1.25, 1.20, 1.25, 0.46, 0.46, 0.44)
+
+#: Attributes that a head may fill in for unlabelled pictures, where it is this sure.
+PROPAGATED = ("glasses", "facial_hair", "smile", "mouth", "hair_color", "hair_length", "headwear", "expression")
+SURE = 0.88
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageStage:
+    """Settings of the second stage."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    pictures: int = 12000
+    batch: int = 8
+    questions: int = 7
+    lora_lr: float = 1e-3
+    projector_lr: float = 3e-4
+    weight_decay: float = 0.01
+    warmup_steps: int = 40
+    #: Share of sequences that are one conversation, and that hold two or three pictures.
+    chain_share: float = 0.15
+    several_share: float = 0.10
+    seed: int = 0
+    bf16: bool = True
+
+
+class NanoModel(nn.Module):
+    """Image tokens into the language model."""
+
+    def __init__(self, image: ImageModel, language: LlamaForCausalLM, head: list[int]) -> None:
+        super().__init__()
+        self.image, self.language = image, language
+        self.head = head
+        image.tower.requires_grad_(False)
+        image.heads.requires_grad_(False)
+
+    def image_features(self, features: Tensor) -> Tensor:
+        """Cached residual stream ``[n, 197, 768]`` → ``[n, 49, 3072]`` before the projector."""
+        with torch.no_grad():
+            return pixel_shuffle(self.image.tower(features.float()))
+
+    def hidden(self, shuffled_features: Tensor, batch: Batch) -> Tensor:
+        """Last hidden states ``[n, prefix + T, 576]``; ``shuffled_features [n, k, 49, 3072]``."""
+        embed = self.language.get_input_embeddings()
+        tokens = self.image.projector(shuffled_features)
+        head = embed(torch.tensor(self.head)).expand(len(tokens), -1, -1)
+        inputs = torch.cat([head, tokens.flatten(1, 2), embed(batch.ids)], 1)
+        out = self.language.model(
+            inputs_embeds=inputs, attention_mask=batch.mask, position_ids=batch.position, use_cache=False
+        )
+        return out.last_hidden_state
+
+
+def batch_loss(model: NanoModel, features: Tensor, batch: Batch) -> Tensor:
+    """Weighted cross-entropy of the answers' tokens only; soft targets share the first token's mass."""
+    hidden = model.hidden(features, batch)[:, batch.prefix - 1 : -1]
+    wanted = batch.weight > 0
+    logp = F.log_softmax(word_logits(model.language, hidden[wanted]), -1)
+    loss = -logp[torch.arange(len(logp)), batch.ids[wanted]]
+    place = torch.zeros_like(batch.ids)
+    place[wanted] = torch.arange(int(wanted.sum()))
+    for row, column, token, share in batch.soft:
+        index = int(place[row, column])
+        loss[index] = loss[index] + share * (logp[index, batch.ids[row, column]] - logp[index, token])
+    weight = batch.weight[wanted]
+    return (loss * weight).sum() / weight.sum()
+
+
+@torch.no_grad()
+def fill_in(labels: FaceLabels, probabilities: dict[str, Tensor], index: int) -> FaceLabels:
+    """Add attributes that the heads are sure of and no label gives."""
+    classes = dict(labels.classes)
+    for task in PROPAGATED:
+        if task not in classes:
+            best = float(probabilities[task][index].max())
+            if best >= SURE:
+                classes[task] = int(probabilities[task][index].argmax())
+    return FaceLabels(labels.file, labels.view, classes, labels.measured, labels.description)
+
+
+def make_batch(
+    model: NanoModel, packer: Packer, cache: FeatureCache, rows: list[int], labels: list[FaceLabels],
+    settings: LanguageStage, rng: Random, pad: int,
+) -> tuple[Tensor, Batch]:  # fmt: skip
+    """Features and questions of ``rows``; all sequences of a batch hold the same number of pictures."""
+    features = model.image_features(torch.from_numpy(cache.features[rows]))
+    with torch.no_grad():
+        logits = model.image.heads(model.image.projector(features))
+        probabilities = {task: logits[task].softmax(-1) for task in PROPAGATED}
+    known = [fill_in(labels[row], probabilities, i) for i, row in enumerate(rows)]
+    several = rng.choice((2, 3)) if rng.random() < settings.several_share else 1
+    packed: list[Packed] = []
+    if several > 1:
+        groups = [shuffled(list(range(len(rows))), rng)[:several] for _ in range(max(2, len(rows) // several))]
+        for group in groups:
+            faces = [known[i] for i in group]
+            samples = comparisons(faces, rng, 4)
+            if samples:
+                packed.append(packer.pack(group, samples, [f.classes["age"] for f in faces], chain=False))
+    if not packed:
+        for i, face in enumerate(known):
+            samples = questions_for(face, rng, settings.questions)
+            chain = rng.random() < settings.chain_share
+            packed.append(packer.pack([i], samples[:5] if chain else samples, [face.classes["age"]], chain=chain))
+    batch = collate(packed, len(packer.head), pad)
+    return torch.stack([features[item.images] for item in packed]), batch
+
+
+def train(
+    model: NanoModel, packer: Packer, pad: int, cache: FeatureCache, labels: list[FaceLabels],
+    settings: LanguageStage, out: Path,
+) -> None:  # fmt: skip
+    """Train and save ``out/language.pt`` (resumable); metrics go to ``out/language.jsonl``."""
+    rng = Random(settings.seed)
+    rows = [i for i, item in enumerate(labels) if not held_out(item.file)]
+    order = [row for _ in range(math.ceil(settings.pictures / len(rows))) for row in shuffled(rows, rng)]
+    steps, saved = settings.pictures // settings.batch, out / "language.pt"
+    optim = torch.optim.AdamW(
+        [
+            {"params": [p for p in model.language.parameters() if p.requires_grad], "lr": settings.lora_lr},
+            {"params": list(model.image.projector.parameters()), "lr": settings.projector_lr},
+        ],
+        weight_decay=settings.weight_decay,
+        betas=(0.9, 0.98),
+    )
+    rates = [group["lr"] for group in optim.param_groups]
+    done = _resume(model, optim, saved)
+    started, losses = time.monotonic(), []
+    with (out / "language.jsonl").open("a", encoding="utf-8") as log:
+        for step in range(done, steps):
+            for group, rate in zip(optim.param_groups, rates, strict=True):
+                group["lr"] = rate * schedule(step, steps, settings.warmup_steps)
+            part = sorted(order[step * settings.batch : (step + 1) * settings.batch])
+            # A generator of its own for each step: a resumed run asks the same questions.
+            step_rng = Random(settings.seed * 1_000_003 + step)
+            features, batch = make_batch(model, packer, cache, part, labels, settings, step_rng, pad)
+            loss = batch_loss(model, features, batch)
+            optim.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+            optim.step()
+            losses.append(float(loss.detach()))
+            if step % 20 == 19:
+                line: dict[str, Any] = {"step": step + 1, "of": steps, "loss": float(np.mean(losses[-20:])),
+                        "pictures_per_s": (step + 1 - done) * settings.batch / (time.monotonic() - started)}  # fmt: skip
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                print(line, flush=True)
+            if step % 100 == 99 or step + 1 == steps:
+                torch.save({"model": trainable(model), "optim": optim.state_dict(), "step": step + 1}, saved)
+
+
+def _resume(model: NanoModel, optim: torch.optim.AdamW, saved: Path) -> int:
+    if not saved.exists():
+        return 0
+    state = torch.load(saved, weights_only=True)
+    model.load_state_dict(state["model"], strict=False)
+    optim.load_state_dict(state["optim"])
+    return int(state["step"])
+
+
