@@ -90,8 +90,8 @@ LEVEL_PITCH = 15.0
 DARK, BRIGHT = 0.25, 0.58
 #: Variance of the Laplacian of luma on a 224 px crop; FairFace's quartiles.
 BLURRED, SHARP = 15.0, 75.0
-#: Mean of both eyeBlink blendshapes.
-CLOSED_EYES, OPEN_EYES = 0.55, 0.35
+#: One minus the mean of both eyeBlink blendshapes; what lies between is not asked.
+CLOSED_EYES, OPEN_EYES = 0.45, 0.65
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,8 @@ def measured_classes(row: dict[str, float], *, mirrored: bool = False) -> dict[s
         far = 2 if abs(yaw) >= FAR_YAW else 1
         classes["turn"] = 2 if abs(yaw) < FRONTAL_YAW else (2 + far if yaw > 0 else 2 - far)
         classes["pitch"] = 1 if abs(row["pitch"]) < LEVEL_PITCH else (0 if row["pitch"] > 0 else 2)
-        blink = (row["blinkL"] + row["blinkR"]) / 2
-        if blink < OPEN_EYES or blink > CLOSED_EYES:
-            classes["eyes"] = int(blink > CLOSED_EYES)
+        if not CLOSED_EYES <= row["eyes_open"] <= OPEN_EYES:
+            classes["eyes"] = int(row["eyes_open"] < CLOSED_EYES)
     if not mirrored:
         classes["brightness"] = (row["brightness"] >= DARK) + (row["brightness"] > BRIGHT)
         classes["sharpness"] = (row["sharpness"] >= BLURRED) + (row["sharpness"] > SHARP)

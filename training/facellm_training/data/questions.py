@@ -30,6 +30,10 @@ CLOSED_WEIGHT: dict[str, float] = {
 }  # fmt: skip
 
 
+#: Tasks asked of (nearly) every picture: they are the hardest and every picture has their label.
+ALWAYS = {"age": 0.75, "gender": 0.5}
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One question about one or more pictures. ``soft``: other right first answers and their share."""
@@ -142,9 +146,9 @@ def unseen(rng: Random) -> Sample:
 
 
 def questions_for(labels: FaceLabels, rng: Random, count: int) -> list[Sample]:
-    """``count`` different questions about one picture, age and gender among the closed ones."""
+    """About ``count`` different questions about one picture, three of them open; age is mostly among the closed."""
     closed_tasks = [task for task in CLOSED_WEIGHT if task in labels.classes]
-    chosen = {"age"} | ({"gender"} if rng.random() < 0.7 else set())
+    chosen = {task for task, share in ALWAYS.items() if rng.random() < share}
     weights = [CLOSED_WEIGHT[task] for task in closed_tasks]
     while len(chosen) < min(count - 3, len(closed_tasks)):
         chosen.add(rng.choices(closed_tasks, weights)[0])

@@ -183,10 +183,10 @@ SAY: dict[str, dict[str, str]] = {
         "covered": "the hair is covered",
     },
     "hair_length": {
-        "short": "the hair is short",
-        "medium": "the hair is of medium length",
-        "long": "the hair is long",
-        "tied": "the hair is tied back",
+        "short": "it is worn short",
+        "medium": "it is of medium length",
+        "long": "it is worn long",
+        "tied": "it is tied back",
         "covered": "the hair is covered",
     },
     "headwear": {

@@ -46,7 +46,7 @@ class LanguageStage:
     alpha: float = 32.0
     pictures: int = 12000
     batch: int = 8
-    questions: int = 7
+    questions: int = 6
     lora_lr: float = 1e-3
     projector_lr: float = 3e-4
     weight_decay: float = 0.01

@@ -1,0 +1,1 @@
+"""Measures a finished model through the product's own engine."""
