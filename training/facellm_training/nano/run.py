@@ -1,0 +1,103 @@
+"""``facellm train recipes/nano.yaml``: cache → measure → image stage → language stage → deltas.
+
+Each step leaves its result below the recipe's ``out`` and is skipped when it is complete, so that a
+killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from facellm.models.nano import clip_onnx
+from facellm.models.store import AssetStore
+
+from facellm_training.data.fairface import SPLITS
+from facellm_training.data.labels import FaceLabels, join_labels, read_by_file
+from facellm_training.data.measured import measure_split
+from facellm_training.nano import image_stage, language_stage
+from facellm_training.nano.cache import FeatureCache, cache_split, open_cache
+from facellm_training.nano.curves import draw_curves
+from facellm_training.nano.export import write_deltas
+from facellm_training.nano.language import load_language
+from facellm_training.nano.recipe import NanoRecipe
+from facellm_training.nano.sequence import Packer
+from facellm_training.nano.tower import Tower
+
+
+def train_nano(recipe: NanoRecipe, *, trained: str) -> Path:
+    """Run what is missing and return the deltas file. ``trained``: free text for its metadata (date, machine)."""
+    torch.set_num_threads(recipe.threads)
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    store = AssetStore()
+    weights = clip_onnx.read_clip_tower(store.ensure("clip-vit-b16-int8"))
+    cache, labels = prepare(recipe, weights, store)
+    image = train_image(recipe, weights, cache, labels)
+    model, packer, pad = language_model(recipe, image, store)
+    language_stage.train(model, packer, pad, cache, labels, recipe.language, recipe.out)
+    draw_curves(recipe.out)
+    deltas = recipe.out / "deltas.safetensors"
+    export(recipe, deltas, weights, model, trained, read_temperature(recipe.out))
+    return deltas
+
+
+def prepare(
+    recipe: NanoRecipe, weights: clip_onnx.Weights, store: AssetStore
+) -> tuple[FeatureCache, list[FaceLabels]]:
+    """The feature cache of the training split and its labels."""
+    lower = Tower(weights, last=recipe.cache.split_block, dtype=_dtype(recipe)).eval()
+    for split in SPLITS:
+        views = recipe.cache.views if split == "train" else 1
+        cache_split(recipe.data, split, recipe.out / "cache", lower, views=views, seed=recipe.cache.seed)
+        measure_split(recipe.data, split, recipe.out / f"measured-{split}.jsonl", store)
+    cache = open_cache(recipe.out / "cache", "train")
+    attributes = read_by_file(recipe.data / "attributes-train.jsonl")
+    return cache, join_labels(cache.items, attributes, read_by_file(recipe.out / "measured-train.jsonl"))
+
+
+def train_image(
+    recipe: NanoRecipe, weights: clip_onnx.Weights, cache: FeatureCache, labels: list[FaceLabels]
+) -> image_stage.ImageModel:
+    """The image stage, trained or resumed."""
+    torch.manual_seed(recipe.image.seed)
+    model = image_stage.ImageModel(weights, recipe.image)
+    report = image_stage.train(model, cache, labels, recipe.image, recipe.out)
+    print(json.dumps(report, indent=1))
+    return model
+
+
+def language_model(
+    recipe: NanoRecipe, image: image_stage.ImageModel, store: AssetStore
+) -> tuple[language_stage.NanoModel, Packer, int]:
+    """The whole model before the language stage, the packer, and the padding token."""
+    torch.manual_seed(recipe.language.seed)
+    settings = recipe.language
+    language, tokenizer = load_language(
+        store.ensure("smollm2-135m-q4_1"), rank=settings.rank, alpha=settings.alpha, bf16=settings.bf16
+    )
+    packer = Packer(tokenizer, language_stage.AGE_WEIGHT)
+    return language_stage.NanoModel(image, language, packer.head), packer, int(tokenizer.eos_token_id)
+
+
+def export(
+    recipe: NanoRecipe, path: Path, weights: clip_onnx.Weights, model: language_stage.NanoModel, trained: str,
+    temperature: float,
+) -> None:  # fmt: skip
+    """Write the deltas of a trained model."""
+    write_deltas(
+        path, weights, model, version=recipe.version, trained=trained,
+        tower_scale=recipe.image.alpha / recipe.image.rank,
+        language_scale=recipe.language.alpha / recipe.language.rank,
+        choice_temperature=temperature,
+    )  # fmt: skip
+
+
+def read_temperature(out: Path) -> float:
+    """The temperature fitted on held-out train pictures (``facellm calibrate``), 1 before that."""
+    path = out / "temperature.json"
+    return float(json.loads(path.read_text())["temperature"]) if path.exists() else 1.0
+
+
+def _dtype(recipe: NanoRecipe) -> torch.dtype:
+    return torch.bfloat16 if recipe.image.bf16 else torch.float32
