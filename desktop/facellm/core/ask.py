@@ -35,13 +35,17 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``finish``: "end" (the model ended), "length" (token limit), "stopped" (by the user), "policy"."""
+    """``finish``: "end" (the model ended), "length" (token limit), "stopped" (by the user), "policy"
+    (the text explains why the model was not asked), "lost" (the engine died; the text is what had come).
+    ``note``: what a reader should know beside the text (see ``core.policy``), or "".
+    """
 
     text: str
     timings: Timings
     finish: str = "end"
     choices: tuple[ChoiceProbability, ...] = ()
     logprobs: tuple[float, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

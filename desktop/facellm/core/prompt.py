@@ -14,7 +14,7 @@ def choice_keys(choices: tuple[str, ...]) -> tuple[str, ...]:
     """
     if not 2 <= len(choices) <= len(string.ascii_uppercase):
         raise ValueError(f"a question takes 2 to 26 choices, got {len(choices)}")
-    lowered = tuple(choice.strip().lower() for choice in choices)
+    lowered = tuple(" ".join(choice.split()).lower() for choice in choices)
     if len(set(lowered)) != len(lowered) or "" in lowered:
         raise ValueError("choices must be different and not empty")
     if set(lowered) == set(YES_NO):
@@ -30,5 +30,6 @@ def user_text(question: str, choices: tuple[str, ...] = ()) -> str:
     keys = choice_keys(choices)
     if set(keys) == set(YES_NO):
         return question
-    lines = [f"{key}) {choice.strip()}" for key, choice in zip(keys, choices, strict=True)]
+    # One choice, one line: a line break inside a choice would look like a further choice.
+    lines = [f"{key}) {' '.join(choice.split())}" for key, choice in zip(keys, choices, strict=True)]
     return "\n".join([question, *lines])
