@@ -9,6 +9,20 @@ from numpy.typing import NDArray
 
 from facellm.core.faces import Facts, RgbImage
 
+#: From here on a head counts as turned, raised or leaning: in frontal portraits the angles scatter by 3 to 5 degrees.
+LEAST_TURN = 10.0
+
+#: Values from which a word is used. Against 3,754 weakly labelled FairFace crops: smile none / any is met in 85 % at
+#: 0.15, broad in 86 % at 0.5; the jaw is open in 53 % of what is over 0.2 and speaking or laughing in most of the rest,
+#: so less is not said at all; closed eyes have a median of 0.43, lowered ones 0.58, eyes to the camera 0.88.
+SMILE, SLIGHT_SMILE = 0.5, 0.15
+MOUTH_OPEN = 0.2
+EYES_OPEN, EYES_HALF_OPEN = 0.7, 0.45
+#: Boundaries of the annotators' "blurred" (median 11), "soft" (27) and "sharp" (86).
+SHARP, BLURRED = 47.0, 17.0
+#: The darkest and brightest, and the flattest, tenth of FairFace.
+DARK, BRIGHT, FLAT = 0.23, 0.56, 0.11
+
 #: Side in pixels of the crop on which sharpness is measured, so that faces of all sizes compare.
 FACTS_TILE = 224
 
@@ -49,6 +63,59 @@ def measure(
         mouth_open=_mean(shapes, "jawOpen"),
         eyes_open=_complement(_mean(shapes, "eyeBlinkLeft", "eyeBlinkRight")),
     )
+
+
+def describe_facts(facts: Facts) -> list[str]:
+    """Plain words for what was measured, most telling first: "turned left 18°", "eyes open", "sharp", "212 px".
+
+    Left and right are the viewer's. Movement is named, not feeling; what was not measured is said once.
+    """
+    return [*_pose_words(facts), *_expression_words(facts), *_picture_words(facts), f"{facts.width_px:.0f} px"]
+
+
+def _pose_words(facts: Facts) -> list[str]:
+    if facts.yaw is None or facts.pitch is None or facts.roll is None:
+        return ["pose not measurable"]
+    turns = (
+        (facts.yaw, "turned right", "turned left"),
+        (facts.pitch, "head up", "head down"),
+        (facts.roll, "leaning right", "leaning left"),
+    )
+    words = [f"{plus if angle > 0 else minus} {abs(angle):.0f}°" for angle, plus, minus in turns if _counts(angle)]
+    return words or ["facing the camera"]
+
+
+def _counts(angle: float) -> bool:
+    return abs(angle) >= LEAST_TURN
+
+
+def _expression_words(facts: Facts) -> list[str]:
+    words = []
+    if facts.eyes_open is not None:
+        words.append(_eye_words(facts.eyes_open))
+    if facts.smile is not None:
+        words += ["smiling"] if facts.smile >= SMILE else ["smiling a little"] if facts.smile >= SLIGHT_SMILE else []
+    if facts.mouth_open is not None and facts.mouth_open >= MOUTH_OPEN:
+        words.append("mouth open")
+    return words
+
+
+def _eye_words(eyes_open: float) -> str:
+    # Blendshapes cannot tell a lowered gaze from a closing lid, so the words do not either.
+    if eyes_open >= EYES_OPEN:
+        return "eyes open"
+    return "eyes half open or lowered" if eyes_open >= EYES_HALF_OPEN else "eyes closed or lowered"
+
+
+def _picture_words(facts: Facts) -> list[str]:
+    words = ["sharp" if facts.sharpness >= SHARP else "soft" if facts.sharpness >= BLURRED else "blurred"]
+    if facts.brightness < DARK:
+        words.append("dark")
+    if facts.brightness > BRIGHT:
+        words.append("bright")
+    if facts.contrast < FLAT:
+        words.append("little contrast")
+    return words
 
 
 def _mean(shapes: dict[str, float], *names: str) -> float | None:

@@ -48,7 +48,7 @@ class FaceMesh:
 
     def __init__(self, landmarker: Path) -> None:
         """Load ``face_landmarker.task``. Raises ``ModelPartError`` when it is missing or not a landmarker."""
-        from mediapipe.tasks.python import BaseOptions, vision  # type: ignore[import-untyped]
+        from mediapipe.tasks.python import BaseOptions, vision
 
         try:
             buffer = landmarker.read_bytes()
@@ -74,7 +74,7 @@ class FaceMesh:
 
     def measure(self, pixels: RgbImage) -> Mesh | None:
         """The mesh of the most certain face in ``pixels``, or ``None`` when there is none."""
-        from mediapipe import Image, ImageFormat  # type: ignore[import-untyped]
+        from mediapipe import Image, ImageFormat
 
         if self._task is None:
             raise RuntimeError("the face mesh was closed")
