@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import tempfile
+import threading
+import time
+import weakref
 from collections.abc import Callable, Generator
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from threading import Lock, RLock
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from facellm.core.ask import Answer, Question
+from facellm.core.ask import Answer, Question, Timings
 from facellm.core.faces import RgbImage
 from facellm.core.package import ModelPackage
-from facellm.engine.errors import EngineDied, EngineError
+from facellm.core.prompt import choice_keys
+from facellm.engine.errors import BadPicture, EngineBusy, EngineDied, EngineError
+from facellm.engine.process import Child, Nudge
 from facellm.engine.protocol import (
     AskCommand,
     AskEvent,
@@ -33,109 +31,118 @@ from facellm.engine.protocol import (
     Loading,
     Reply,
     StopCommand,
+    Token,
 )
-from facellm.engine.worker import serve
 
-#: Seconds that a child gets to end by itself before it is killed.
-GRACE_S = 2.0
+#: A stopped answer is over for the caller after this long, even if the child is deep in one long operation.
+STOP_S = 0.25
+#: A child that has not come back this long after a stop is replaced when the next question comes.
+LOST_S = 5.0
+
+_AGAIN = "Ask again: a new engine starts by itself."
+
+
+@dataclass(slots=True)
+class _Running:
+    """The request that is being served, and the text it has given so far."""
+
+    number: int
+    stopped_at: float = 0.0
+    texts: list[str] = field(default_factory=list)
 
 
 class EngineClient:
-    """One model in one child process. Methods may be called from any thread; requests are served one at a time,
-    a second one waits: two threads on one llama.cpp context abort the process."""
+    """One model in one child process. Any method may be called from any thread.
+
+    Requests are served one at a time, because two threads on one llama.cpp context abort the process. A request
+    from another thread waits for its turn, so that a question asked while the last answer is still being stopped
+    needs no care; a thread that would wait for its own unfinished answer gets ``EngineBusy`` instead.
+    """
 
     def __init__(self, package: ModelPackage, options: EngineOptions | None = None) -> None:
-        """Starts nothing yet; the child starts with the first :meth:`load` or :meth:`ask`."""
+        """Starts nothing yet; the child starts with the first :meth:`load`, :meth:`ask` or :meth:`choose`."""
         self.package = package
         self.options = options or EngineOptions()
         self.info: EngineInfo | None = None
-        self._turn = RLock()  # held while a request runs
-        self._send_lock = Lock()
-        self._process: BaseProcess | None = None
-        self._pipe: Connection | None = None
-        self._log: Path | None = None
+        self._turn = threading.Lock()
+        self._owner = 0
+        self._replacing = threading.Lock()
+        self._child: Child | None = None
+        self._finalizer: weakref.finalize[[], EngineClient] | None = None
         self._number = 0
-        self._running = 0
+        self._running: _Running | None = None
+        self._late: _Running | None = None
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.is_alive()
+        child = self._child
+        return child is not None and child.alive
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
+        child = self._child
+        return child.pid if child is not None else None
 
     def load(self, on_progress: Callable[[Loading], None] | None = None) -> EngineInfo:
         """Start the child and load the model, unless that is done. Raises the engine's errors."""
-        with self._turn:
-            if self.alive and self.info is not None:
-                return self.info
-            self._start()
-            self._send(LoadCommand(self.package, self.options))
-            while True:
-                event = self._receive().event
-                if isinstance(event, EngineInfo):
-                    self.info = event
-                    return event
-                if isinstance(event, Failed):
-                    self._end()
-                    raise event.error
-                if isinstance(event, Loading) and on_progress is not None:
-                    on_progress(event)
+        self._take_turn()
+        try:
+            running = self._begin()
+            info = self._loaded(running, on_progress)
+            if info is None:
+                raise EngineError("Loading was stopped.")
+            return info
+        finally:
+            self._end_turn()
 
     def ask(self, request: AskRequest) -> Generator[AskEvent, None, None]:
-        """Yield ``Encoded``, ``Token``…, ``Done``. Closing the generator stops the answer.
+        """Yield ``Encoded`` (if there are pictures), ``Token``…, ``Done``. Closing the generator stops the answer.
 
-        Raises ``EngineDied`` when the child ends meanwhile, and the engine's other errors; the next
-        question starts a fresh child where needed.
+        Raises ``ValueError`` for impossible choices, ``BadPicture``, ``EngineDied`` when the child ends
+        meanwhile, and the engine's other errors; the next question starts a fresh child where needed.
         """
-        with self._turn:
-            self.load()
-            number = self._begin()
-            finished = False
-            try:
-                self._send(AskCommand(number, request))
-                while not finished:
-                    event = self._receive_for(number)
-                    finished = isinstance(event, Done)
-                    yield event  # type: ignore[misc]
-            except EngineError:
-                finished = True
-                raise
-            finally:
-                if not finished and self.alive:
-                    self.stop()
-                    self._drain(number)
-                self._running = 0
+        self._check(request.images, (request.question,))
+        self._take_turn()
+        try:
+            running = self._begin()
+            if self._loaded(running) is None:
+                yield _stopped(running)
+                return
+            yield from self._answer(AskCommand(running.number, request), running)
+        finally:
+            self._end_turn()
 
     def choose(self, images: tuple[RgbImage, ...], questions: list[Question]) -> list[Answer]:
         """Closed questions about the same pictures, all in one pass. Raises the engine's errors."""
-        with self._turn:
-            self.load()
-            number = self._begin()
-            try:
-                self._send(ChooseCommand(number, images, tuple(questions)))
-                event = self._receive_for(number)
-                if not isinstance(event, Chosen):
-                    raise EngineError("The questions were stopped.")
-                return list(event.answers)
-            finally:
-                self._running = 0
+        self._check(images, tuple(questions))
+        if not all(question.choices for question in questions):
+            raise ValueError("choose() takes questions with choices")
+        self._take_turn()
+        try:
+            running = self._begin()
+            if self._loaded(running) is not None:
+                self._send(ChooseCommand(running.number, images, tuple(questions)))
+                event = self._event(running)
+                if isinstance(event, Chosen):
+                    return list(event.answers)
+            raise EngineError("The questions were stopped.")
+        finally:
+            self._end_turn()
 
     def stop(self) -> None:
-        """End the running answer, from any thread; harmless when none runs."""
-        number = self._running
-        if number and self._pipe is not None:
-            try:
-                self._send(StopCommand(number))
-            except EngineDied:
-                pass  # it has ended more thoroughly than was asked
+        """End what is running, within 0.3 s; harmless when nothing is."""
+        running, child = self._running, self._child
+        if running is None or running.stopped_at:
+            return
+        running.stopped_at = time.monotonic()
+        if child is not None:
+            child.send(StopCommand(running.number))
+            child.nudge()
 
     def close(self) -> None:
-        """End the child. The client can be used again afterwards."""
+        """End the child; a running answer ends as stopped. The client can be used again afterwards."""
         self.stop()
-        with self._turn:
-            self._end()
+        self._replace(None)
 
     def __enter__(self) -> Self:
         return self
@@ -145,89 +152,160 @@ class EngineClient:
     ) -> None:
         self.close()
 
-    # ---- the child
+    # ---- turns
 
-    def _start(self) -> None:
-        self._end()
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
-        handle, name = tempfile.mkstemp(prefix="facellm-engine-", suffix=".log")
-        os.close(handle)
-        self._log = Path(name)
-        process = spawn.Process(target=serve, args=(theirs, name), name="facellm-engine", daemon=True)
-        process.start()
-        theirs.close()
-        self._process, self._pipe = process, ours
+    def _take_turn(self) -> None:
+        me = threading.get_ident()
+        if not self._turn.acquire(blocking=False):
+            if self._owner == me:
+                raise EngineBusy("An earlier answer has not ended.", "Read it to its end or close it first.")
+            self._turn.acquire()
+        self._owner = me
 
-    def _end(self) -> None:
-        process, pipe = self._process, self._pipe
-        self._process = self._pipe = self.info = None
-        if pipe is not None:
-            pipe.close()
-        if process is not None:
-            process.join(GRACE_S)
-            if process.is_alive():
-                process.kill()
-                process.join()
-            process.close()
-        if self._log is not None:
-            self._log.unlink(missing_ok=True)
-            self._log = None
+    def _end_turn(self) -> None:
+        self._running = None
+        self._owner = 0
+        self._turn.release()
 
-    def _begin(self) -> int:
+    def _begin(self) -> _Running:
         self._number += 1
-        self._running = self._number
-        return self._number
+        self._running = running = _Running(self._number)
+        return running
 
-    def _send(self, command: Command) -> None:
-        with self._send_lock:
-            if self._pipe is None:
-                raise EngineDied("The engine is not running.")
-            try:
-                self._pipe.send(command)
-            except (OSError, ValueError) as error:
-                raise self._death() from error
+    def _check(self, images: tuple[RgbImage, ...], questions: tuple[Question, ...]) -> None:
+        tile = self.package.tile
+        for image in images:
+            if image.shape != (tile, tile, 3) or image.dtype.name != "uint8":
+                raise BadPicture(
+                    f"This model takes pictures of {tile}×{tile} pixels in uint8 RGB, got {image.dtype} {image.shape}.",
+                    "Cut the picture with facellm.vision.crop.",
+                )
+        for question in questions:
+            if question.choices:
+                choice_keys(question.choices)
 
-    def _receive(self) -> Reply:
-        if self._pipe is None:
-            raise EngineDied("The engine is not running.")
+    # ---- requests
+
+    def _loaded(self, running: _Running, on_progress: Callable[[Loading], None] | None = None) -> EngineInfo | None:
+        """The model ready to be asked; ``None`` when stopped meanwhile (the child goes on loading)."""
+        self._bury()
+        while self.info is None:
+            if self._child is None:
+                self._replace(Child())
+                self._send(LoadCommand(self.package, self.options))
+            event = self._event(running, loading=True)
+            if event is None:
+                return None
+            if isinstance(event, EngineInfo):
+                self.info = event
+            elif isinstance(event, Loading) and on_progress is not None:
+                on_progress(event)
+        return self.info if not running.stopped_at else None
+
+    def _answer(self, command: AskCommand, running: _Running) -> Generator[AskEvent, None, None]:
+        finished = False
         try:
-            reply = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            raise self._death() from error
-        assert isinstance(reply, Reply)
-        return reply
+            self._send(command)
+            while not finished:
+                event = self._event(running) or _stopped(running)
+                assert isinstance(event, AskEvent)
+                if isinstance(event, Token):
+                    running.texts.append(event.text)
+                finished = isinstance(event, Done)
+                yield event
+        except EngineError:
+            finished = True
+            raise
+        finally:
+            if not finished:  # the caller has turned away
+                self.stop()
+                self._wait_for_end(running)
 
-    def _receive_for(self, number: int) -> AskEvent | Chosen:
-        """The next event of this request; what is left of an earlier one is dropped."""
-        while True:
-            reply = self._receive()
-            if reply.number != number:
+    def _wait_for_end(self, running: _Running) -> None:
+        try:
+            while not isinstance(self._event(running), Done | None):
+                continue
+        except EngineError:
+            pass  # nobody listens any more; the next question finds out
+
+    def _event(self, running: _Running, *, loading: bool = False) -> AskEvent | Loading | EngineInfo | Chosen | None:
+        """The next event of this request (or of loading); ``None`` when it was stopped and the child is late."""
+        child = self._child
+        while child is not None:
+            try:
+                reply = child.receive(_patience(running, loading=loading))
+            except TimeoutError:
+                self._late = None if loading else running
+                return None
+            if reply is None and self._child is child:
+                raise self._death(child)
+            if reply is None:  # closed by another thread
+                break
+            if isinstance(reply, Nudge) or reply.number != (0 if loading else running.number):
                 continue
             if isinstance(reply.event, Failed):
+                if loading:
+                    self._replace(None)
                 raise reply.event.error
-            assert not isinstance(reply.event, Loading | EngineInfo)
             return reply.event
+        if loading:
+            raise EngineError("The engine was closed while it was loading.")
+        return None
 
-    def _drain(self, number: int) -> None:
-        try:
-            while not isinstance(self._receive_for(number), Done):
-                pass
-        except EngineError:
-            pass  # the caller has turned away; the next question finds out
+    def _bury(self) -> None:
+        """Drop a child that died unnoticed, or that never came back from a stopped request."""
+        child, late = self._child, self._late
+        self._late = None
+        if child is not None and late is not None and not self._comes_back(child, late):
+            child.end(now=True)
+        if child is not None and not child.alive:
+            self._replace(None)
 
-    def _death(self) -> EngineDied:
-        """Why the child ended, in words; cleans up after it."""
-        process, log = self._process, self._log
-        reason = "it was closed"
-        if process is not None:
-            process.join(GRACE_S)
-            code = process.exitcode
-            if code is not None and code < 0:
-                reason = f"it was ended by {signal.Signals(-code).name}"
-            else:
-                reason = f"it ended with code {code}"
-        words = log.read_text("utf-8", "replace").strip().splitlines()[-3:] if log and log.exists() else []
-        said = f" Its last words: {' / '.join(words)}" if words else ""
-        self._end()
-        return EngineDied(f"The engine stopped working: {reason}.{said}", "Ask again: a new engine starts by itself.")
+    @staticmethod
+    def _comes_back(child: Child, late: _Running) -> bool:
+        while True:
+            try:
+                reply = child.receive(max(0.0, late.stopped_at + LOST_S - time.monotonic()))
+            except TimeoutError:
+                return False
+            if reply is None:
+                return True
+            if isinstance(reply, Reply) and reply.number == late.number and isinstance(reply.event, Done | Failed):
+                return True
+
+    # ---- the child
+
+    def _send(self, command: Command) -> None:
+        child = self._child
+        if child is not None:
+            child.send(command)
+
+    def _replace(self, fresh: Child | None) -> None:
+        """End the child there is, if any, and put another in its place."""
+        with self._replacing:
+            old, self._child, self.info = self._child, fresh, None
+            if self._finalizer is not None:
+                self._finalizer.detach()
+            # At exit, or when the client is forgotten without close: no child may stay behind.
+            self._finalizer = weakref.finalize(self, fresh.end, now=True) if fresh is not None else None
+        if old is not None:
+            old.end()
+
+    def _death(self, child: Child) -> EngineDied:
+        reason, lines = child.autopsy()
+        was = "while loading the model" if self.info is None else "while it was answering"
+        words = f" Its last words: {' / '.join(lines[-3:])}" if lines else ""
+        hint = _AGAIN if reason != "signal SIGKILL" else f"Something ended it, perhaps for want of memory. {_AGAIN}"
+        self._replace(None)
+        return EngineDied(f"The engine stopped working {was}: {reason}.{words}", hint)
+
+
+def _patience(running: _Running, *, loading: bool) -> float | None:
+    """Seconds to wait for the child: for ever, unless a stop was asked for."""
+    if not running.stopped_at:
+        return None
+    return 0.0 if loading else max(0.0, running.stopped_at + STOP_S - time.monotonic())
+
+
+def _stopped(running: _Running) -> Done:
+    return Done(Answer("".join(running.texts).strip(), Timings(), "stopped"), "")

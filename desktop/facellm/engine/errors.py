@@ -37,6 +37,14 @@ class QuestionTooLong(EngineError):
     """Picture, question and answer do not fit into the context."""
 
 
+class BadPicture(EngineError):
+    """A picture is not the square of uint8 RGB that the model takes."""
+
+
+class EngineBusy(EngineError):
+    """A thread asks again while it has itself left an earlier answer unfinished."""
+
+
 class NoGpu(EngineError):
     """A GPU was asked for and this build or machine has none."""
 

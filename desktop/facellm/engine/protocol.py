@@ -17,13 +17,15 @@ Device: TypeAlias = Literal["auto", "cpu", "gpu"]
 class EngineOptions:
     """``gpu_layers``: language-model layers on the GPU (``None``: all with auto or gpu, none with cpu).
 
-    ``threads``: CPU threads (``None``: physical cores); ``context``: tokens of picture, thread and answer together.
+    ``threads``: CPU threads (``None``: the physical cores this process may use); ``context``: tokens of picture,
+    thread and answer together; ``seed`` is added to the seed of each request.
     """
 
     device: Device = "auto"
     gpu_layers: int | None = None
     threads: int | None = None
     context: int = 2048
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +68,20 @@ class Loading:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The pictures are in the model. ``cached``: nothing was encoded, ``seconds`` is 0."""
+    """The pictures are embedded. ``cached``: nothing was encoded, ``seconds`` is 0; ``encodes``: all since load."""
 
     seconds: float
     image_tokens: int
     cached: bool
+    encodes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the answer (whole characters) and the log-probability of its last token."""
+    """A piece of the answer (whole characters) and the log-probability of its last token.
+
+    The pieces of an answer joined and stripped are its text.
+    """
 
     text: str
     logprob: float
@@ -94,18 +100,24 @@ AskEvent: TypeAlias = Encoded | Token | Done
 
 @dataclass(frozen=True, slots=True)
 class LoadCommand:
+    """The first command to a child."""
+
     package: ModelPackage
     options: EngineOptions
 
 
 @dataclass(frozen=True, slots=True)
 class AskCommand:
+    """Answered by ``AskEvent``s, the last a ``Done``."""
+
     number: int
     request: AskRequest
 
 
 @dataclass(frozen=True, slots=True)
 class ChooseCommand:
+    """Answered by one ``Chosen``."""
+
     number: int
     images: tuple[RgbImage, ...]
     questions: tuple[Question, ...]
@@ -113,13 +125,15 @@ class ChooseCommand:
 
 @dataclass(frozen=True, slots=True)
 class StopCommand:
-    """Ends request ``number`` if it is still running; an older or newer one is left alone."""
+    """Ends request ``number``, also before it has begun; newer ones are left alone."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
+    """One answer a question, in order."""
+
     answers: tuple[Answer, ...]
 
 

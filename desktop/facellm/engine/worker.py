@@ -1,16 +1,21 @@
-"""The child process: loads llama.cpp, answers one request at a time, listens for "stop" meanwhile."""
+"""The child process: owns llama.cpp, computes one request at a time, and listens for "stop" meanwhile."""
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import os
-from multiprocessing.connection import Connection
+import signal
+import sys
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from facellm.core.ask import Answer, Timings
 from facellm.core.errors import FaceLLMError
-from facellm.engine.errors import EngineError, Stopped
+from facellm.engine import wire
+from facellm.engine.errors import BadModel, EngineError, OutOfMemory, Stopped
+from facellm.engine.process import CHILD_FLAG
 from facellm.engine.protocol import (
     AskCommand,
     ChooseCommand,
@@ -27,15 +32,40 @@ if TYPE_CHECKING:
     from facellm.engine.llama_runtime import Runtime
 
 
+def run_if_child(arguments: list[str]) -> None:
+    """For a frozen application's first line: when it was started as the engine's child, be that and do not return."""
+    if arguments[1:2] == [CHILD_FLAG]:
+        main()
+
+
+def main() -> None:
+    """Entry point of the child. Commands come on standard input, replies go to standard output."""
+    with contextlib.suppress(ValueError, OSError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the application's to handle
+    commands, replies = _take_pipes()
+    faulthandler.enable()
+    _serve(Inbox(commands), replies)
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Move the two pipes out of the way: what a native library prints must not land among the replies."""
+    commands, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return commands, replies
+
+
 class Inbox:
     """Commands in order; a stop is not queued but acts at once on the request that runs."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
         self._queue: SimpleQueue[Command] = SimpleQueue()
         self._lock = Lock()
         self._running = 0
-        self._cancelled = 0
+        self._stopped = 0
         self.stop = Event()
         Thread(target=self._listen, name="inbox", daemon=True).start()
 
@@ -47,30 +77,27 @@ class Inbox:
         with self._lock:
             self._running = number
             self.stop.clear()
-            if self._cancelled == number:
+            if number and number <= self._stopped:
                 self.stop.set()
 
     def _listen(self) -> None:
         while True:
             try:
-                command = self._pipe.recv()
+                command = cast(Command, wire.receive(self._pipe))
             except (EOFError, OSError):
-                # The application is gone: nobody waits for an answer, and nothing needs saving.
+                # The application is gone or done with us: nobody waits for an answer, nothing needs saving,
+                # and the main thread may be deep in native code.
                 os._exit(0)
-            if isinstance(command, StopCommand):
-                with self._lock:
-                    self._cancelled = command.number
-                    if self._running == command.number:
-                        self.stop.set()
-            else:
+            if not isinstance(command, StopCommand):
                 self._queue.put(command)
+                continue
+            with self._lock:
+                self._stopped = max(self._stopped, command.number)
+                if self._running and self._running <= self._stopped:
+                    self.stop.set()
 
 
-def serve(pipe: Connection, stderr_path: str) -> None:
-    """Entry point of the child. ``stderr_path``: where native crashes leave their last words."""
-    log = os.open(stderr_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    os.dup2(log, 2)
-    inbox = Inbox(pipe)
+def _serve(inbox: Inbox, pipe: BinaryIO) -> None:
     runtime: Runtime | None = None
     while True:
         command = inbox.next()
@@ -78,29 +105,38 @@ def serve(pipe: Connection, stderr_path: str) -> None:
         inbox.begin(number)
         try:
             if isinstance(command, LoadCommand):
-                from facellm.engine.llama_runtime import Runtime
-
-                runtime = Runtime(
-                    command.package, command.options, inbox.stop, lambda event: pipe.send(Reply(0, event))
-                )
-                pipe.send(Reply(0, runtime.info))
+                runtime = _load(command, inbox.stop, pipe)
+                wire.send(pipe, Reply(0, runtime.info))
             elif runtime is None:
                 raise EngineError("The engine was asked before a model was loaded.")
             else:
                 _answer(runtime, command, pipe)
         except Stopped:
-            pipe.send(Reply(number, Done(Answer("", Timings(), "stopped"), "")))
+            wire.send(pipe, Reply(number, Done(Answer("", Timings(), "stopped"), "")))
         except FaceLLMError as error:
-            pipe.send(Reply(number, Failed(error)))
+            wire.send(pipe, Reply(number, Failed(error)))
         except MemoryError:
-            pipe.send(Reply(number, Failed(EngineError("The engine ran out of memory.", "Close other programs."))))
+            wire.send(pipe, Reply(number, Failed(OutOfMemory("Memory ran out.", "Close other programs."))))
+        except BrokenPipeError:
+            os._exit(0)
         except Exception as error:  # noqa: BLE001 - outermost boundary of the process: say it rather than die mute
-            pipe.send(Reply(number, Failed(EngineError(f"The engine failed: {type(error).__name__}: {error}"))))
+            sys.excepthook(type(error), error, error.__traceback__)
+            failure = EngineError(f"The engine failed: {type(error).__name__}: {error}", "Please report this.")
+            wire.send(pipe, Reply(number, Failed(failure)))
 
 
-def _answer(runtime: Runtime, command: Command, pipe: Connection) -> None:
+def _load(command: LoadCommand, stop: Event, pipe: BinaryIO) -> Runtime:
+    try:
+        from facellm.engine.llama_runtime import Runtime
+    except (ImportError, OSError, RuntimeError) as error:
+        raise BadModel(f"llama.cpp cannot be loaded: {error}", "Run the set-up again.") from error
+    return Runtime(command.package, command.options, stop, lambda event: wire.send(pipe, Reply(0, event)))
+
+
+def _answer(runtime: Runtime, command: Command, pipe: BinaryIO) -> None:
     if isinstance(command, AskCommand):
         for event in runtime.ask(command.request):
-            pipe.send(Reply(command.number, event))
+            wire.send(pipe, Reply(command.number, event))
     elif isinstance(command, ChooseCommand):
-        pipe.send(Reply(command.number, Chosen(runtime.choose(command.images, command.questions))))
+        answers = runtime.choose(command.images, command.questions)
+        wire.send(pipe, Reply(command.number, Chosen(answers)))

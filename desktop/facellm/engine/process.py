@@ -1,0 +1,144 @@
+"""The child process seen from its parent: how it is started, talked to, and what is known when it dies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from facellm.engine import wire
+from facellm.engine.protocol import Command, Reply
+
+#: First argument with which a frozen application is started again as the engine's child.
+CHILD_FLAG = "--facellm-engine-child"
+#: Seconds that a child gets to end by itself before it is killed.
+GRACE_S = 1.0
+#: Lines of the child's standard error that are kept for an error message.
+LAST_LINES = 12
+
+_ROOT = str(Path(__file__).resolve().parents[2])
+_START = (
+    "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
+    "from facellm.engine.worker import main; main()"
+)
+
+
+class Nudge:
+    """Given by :meth:`Child.receive` after :meth:`Child.nudge`: look up from waiting."""
+
+
+NUDGE: Final = Nudge()
+
+
+def child_command() -> list[str]:
+    """The command line of the child: this application again when frozen, else this interpreter.
+
+    Not multiprocessing: its spawn imports the parent's main module once more (for us the window), keeps a
+    tracker process beside the child, and its two-way pipe is a socket where an offline program has none.
+    """
+    if getattr(sys, "frozen", False):
+        return [sys.executable, CHILD_FLAG]
+    return [sys.executable, "-P", "-c", _START, _ROOT]
+
+
+class Child:
+    """One running child. Its two threads only move bytes out of the pipes; any thread may call any method."""
+
+    def __init__(self) -> None:
+        environment = os.environ | {"GGML_NO_BACKTRACE": "1", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+        self._process = subprocess.Popen(
+            child_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=environment, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )  # fmt: skip
+        self._replies: queue.SimpleQueue[Reply | Nudge | None] = queue.SimpleQueue()
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._sending = threading.Lock()
+        self._threads = [
+            threading.Thread(target=self._read_replies, name="facellm-engine-replies", daemon=True),
+            threading.Thread(target=self._read_errors, name="facellm-engine-errors", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, command: Command) -> None:
+        """Hand a command over. That the child is gone is noticed by :meth:`receive`, not here."""
+        with self._sending, contextlib.suppress(OSError, ValueError):
+            wire.send(cast(BinaryIO, self._process.stdin), command)
+
+    def nudge(self) -> None:
+        """Make a waiting :meth:`receive` return :data:`NUDGE`."""
+        self._replies.put(NUDGE)
+
+    def receive(self, timeout: float | None = None) -> Reply | Nudge | None:
+        """The next reply; ``None``, for ever, after the child's end. Raises ``TimeoutError``."""
+        try:
+            reply = self._replies.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError from None
+        if reply is None:
+            self._replies.put(None)
+        return reply
+
+    def end(self, *, now: bool = False) -> None:
+        """Let the child end, which it does when its pipe closes, or kill it at once; returns when it is gone."""
+        if now:
+            self._process.kill()
+        elif self._sending.acquire(timeout=GRACE_S):
+            with contextlib.suppress(OSError):
+                cast(BinaryIO, self._process.stdin).close()
+            self._sending.release()
+        try:
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._release()
+
+    def autopsy(self) -> tuple[str, list[str]]:
+        """Why the child ended ("signal SIGKILL", "exit code 3") and the last lines it wrote. Waits for its end."""
+        self._process.wait()
+        self._release()
+        code = self._process.returncode
+        if code >= 0:
+            reason = f"exit code {code:#x}" if code > 0xFF else f"exit code {code}"
+        elif -code in set(signal.Signals):
+            reason = f"signal {signal.Signals(-code).name}"
+        else:
+            reason = f"signal {-code}"
+        return reason, list(self._last_lines)
+
+    def _release(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        with self._sending:
+            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+                with contextlib.suppress(OSError):
+                    cast(BinaryIO, pipe).close()
+
+    def _read_replies(self) -> None:
+        pipe = cast(BinaryIO, self._process.stdout)
+        with contextlib.suppress(EOFError, OSError, ValueError):
+            while True:
+                self._replies.put(cast(Reply, wire.receive(pipe)))
+        self._replies.put(None)
+
+    def _read_errors(self) -> None:
+        pipe = cast(BinaryIO, self._process.stderr)
+        with contextlib.suppress(OSError, ValueError):
+            for line in pipe:
+                self._last_lines.append(line.decode("utf-8", "replace").rstrip())
