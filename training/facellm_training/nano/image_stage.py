@@ -191,7 +191,7 @@ def _step(model: ImageModel, optim: torch.optim.AdamW, cache: FeatureCache, part
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
     optim.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def schedule(step: int, steps: int, warmup: int) -> float:

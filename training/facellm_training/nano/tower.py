@@ -116,7 +116,7 @@ class Tower(nn.Module):
 
 def normalise(images: NDArray[np.uint8]) -> Tensor:
     """uint8 RGB ``[batch, 224, 224, 3]`` → CLIP-normalised float32 ``[batch, 3, 224, 224]``."""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    x = torch.tensor(images).permute(0, 3, 1, 2).float() / 255
     mean = torch.tensor(clip_onnx.IMAGE_MEAN)[:, None, None]
     std = torch.tensor(clip_onnx.IMAGE_STD)[:, None, None]
     return (x - mean) / std

@@ -1,0 +1,72 @@
+"""``facellm evaluate fairface``: closed questions on FairFace through the engine, resumable, with a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facellm.core.faces import RgbImage
+from facellm.core.package import ModelPackage
+from facellm.engine.client import EngineClient
+from facellm.engine.protocol import EngineOptions
+from facellm.models.store import file_sha256
+
+from facellm_training.data.fairface import read_fairface
+from facellm_training.data.labels import held_out
+from facellm_training.evaluate.closed import EVERY_PICTURE, WEAK, labelled, predict, read_predictions
+from facellm_training.evaluate.report import fit_temperature, markdown, score_tasks
+
+
+@dataclass(frozen=True, slots=True)
+class FairFaceRun:
+    """``split`` "validation" for measuring, "train" for calibration (held-out pictures only). ``limit`` pictures."""
+
+    data: Path
+    out: Path
+    measured: Path
+    split: str = "validation"
+    limit: int | None = None
+    only_labelled: bool = False
+
+
+def evaluate_fairface(package: ModelPackage, run: FairFaceRun, options: EngineOptions | None = None) -> dict[str, Any]:
+    """Ask what is still unasked, score all answers, write ``report.json`` and ``report.md`` below ``out``."""
+    run.out.mkdir(parents=True, exist_ok=True)
+    labels = labelled(run.data, run.split, run.measured)
+    answers = run.out / "answers.jsonl"
+    with EngineClient(package, options) as client:
+        predict(client, _pictures(run, labels), labels, answers, EVERY_PICTURE + WEAK)
+        info = client.load()
+    predictions = read_predictions(answers)
+    report = score_tasks(predictions, labels)
+    report["model"] = {
+        "name": package.name, "runtime": info.runtime, "device": info.device,
+        "llm_sha256": file_sha256(package.llm), "mmproj_sha256": file_sha256(package.mmproj),
+    }  # fmt: skip
+    (run.out / "report.json").write_text(json.dumps(report, indent=1))
+    (run.out / "report.md").write_text(markdown(report) + "\n")
+    return report
+
+
+def calibrate(package: ModelPackage, run: FairFaceRun) -> float:
+    """The temperature of choice probabilities, fitted on held-out train pictures; written to ``temperature.json``."""
+    evaluate_fairface(package, run)
+    temperature = fit_temperature(read_predictions(run.out / "answers.jsonl"))
+    (run.out / "temperature.json").write_text(json.dumps({"temperature": round(temperature, 4)}))
+    return temperature
+
+
+def _pictures(run: FairFaceRun, labels: dict[str, Any]) -> Iterator[tuple[str, RgbImage]]:
+    count = 0
+    for item in read_fairface(run.data, run.split):
+        if run.split == "train" and not held_out(item.file):
+            continue
+        if run.only_labelled and "glasses" not in labels[item.file].classes:
+            continue
+        if run.limit is not None and count >= run.limit:
+            return
+        count += 1
+        yield item.file, item.pixels()
