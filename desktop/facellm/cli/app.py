@@ -1,0 +1,95 @@
+"""``facellm``: without a command the window, with one the command line.
+
+Exit codes: 0 done, 1 something failed and stderr says what, 2 wrong usage, 130 interrupted,
+141 the reader of a pipe went away. Nothing heavy is imported here: ``facellm --help`` is to be instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from facellm.cli.ask import ask
+from facellm.cli.doctor import doctor
+from facellm.cli.faces import faces
+from facellm.cli.models import models_app
+from facellm.cli.output import show_error
+from facellm.core.errors import FaceLLMError
+
+FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
+
+
+class _Commands(TyperGroup):
+    """The outermost boundary of every command: an error becomes one sentence and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FaceLLMError as error:
+            show_error(error)
+            ctx.exit(FAILED)
+        except BrokenPipeError:
+            # What is still buffered would fail again, with a traceback, when Python flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(BROKEN_PIPE)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
+app = typer.Typer(
+    name="facellm",
+    cls=_Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(ask)
+app.command()(faces)
+app.add_typer(models_app, name="models")
+app.command()(doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"facellm {version('facellm')}")
+        except PackageNotFoundError:
+            typer.echo("facellm (not installed, run from its sources)")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - read by its callback
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Ask questions about the faces in a photo, on this computer, offline. Without a command the window opens."""
+    if context.invoked_subcommand is None:
+        from facellm.ui.app import run_window
+
+        raise typer.Exit(run_window(sys.argv[:1]))
+
+
+def main() -> None:
+    """Entry point of the ``facellm`` command; of a frozen application also its engine's."""
+    if getattr(sys, "frozen", False):
+        from facellm.engine.worker import run_if_child
+
+        run_if_child(sys.argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a letter of a file's name must not end an answer.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    app()
+
+
+if __name__ == "__main__":
+    main()

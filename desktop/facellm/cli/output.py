@@ -1,0 +1,148 @@
+"""What commands write: progress and errors on stderr, plain text, JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+import typer
+
+from facellm.core.errors import FaceLLMError
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from facellm.core.faces import FaceBox, Facts
+    from facellm.engine.protocol import Loading
+
+#: C0 and C1 control characters, and those that turn the direction of writing.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+#: Decimals of JSON numbers: pixels and seconds are not measured finer than these.
+PIXEL_DIGITS, DIGITS = 1, 4
+
+
+def show_error(error: FaceLLMError, about: str = "") -> None:
+    """One red line that says what happened, and one with what to do; colours on a terminal only.
+
+    ``about`` names the photo where the sentence does not.
+    """
+    message = f"{about}: {error}" if about and about not in str(error) else str(error)
+    typer.secho(printable(message), fg=typer.colors.RED, err=True)
+    if error.hint:
+        typer.secho(printable(error.hint), err=True)
+
+
+def printable(text: str) -> str:
+    """Without control characters except line breaks and tabs: a model or a file's name may hold escape sequences."""
+    return _CONTROL.sub("", text)
+
+
+def write_json(row: dict[str, object]) -> None:
+    """One object on one line of stdout, flushed; ASCII only, so that every pipe carries it."""
+    sys.stdout.write(json.dumps(row, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def number(value: float | None, digits: int = DIGITS) -> float | None:
+    """Rounded; ``None`` for what could not be measured."""
+    return None if value is None or not math.isfinite(value) else round(float(value), digits)
+
+
+def box_row(box: FaceBox) -> list[float | None]:
+    """``[x, y, w, h]`` in pixels of the photo."""
+    return [number(side, PIXEL_DIGITS) for side in (box.x, box.y, box.w, box.h)]
+
+
+def facts_row(facts: Facts) -> dict[str, float | None]:
+    """Facts by name, ``None`` where not measured."""
+    return {name: number(getattr(facts, name)) for name in facts.__slots__}
+
+
+@contextmanager
+def quiet_natives() -> Iterator[None]:
+    """Take away what native libraries write to file descriptor 2: MediaPipe logs its start with no switch for it.
+
+    What ``Progress`` says still arrives. Errors that end the process natively are lost, so this holds
+    for as short as it can.
+    """
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def _own_stderr() -> TextIO:
+    """stderr by a file descriptor of its own, which ``quiet_natives`` leaves alone."""
+    try:
+        own = os.dup(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):  # replaced by something without a descriptor, or none at all
+        return sys.stderr
+    return open(own, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)
+
+
+class Progress:
+    """One changing line on a terminal, plain lines elsewhere; always on stderr. A context manager."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._owned = stream is None
+        self._stream = stream or _own_stderr()
+        self._status: Status | None = None
+        self._stage = ""
+
+    def doing(self, what: str) -> None:
+        """Say what is being done now; it disappears from a terminal when it is done."""
+        what = printable(what)
+        if not self._stream.isatty():
+            self.say(what)
+        elif self._status is None:
+            from rich.console import Console
+            from rich.text import Text
+
+            self._status = Console(file=self._stream, highlight=False).status(Text(what))
+            self._status.start()
+        else:
+            from rich.text import Text
+
+            self._status.update(Text(what))
+
+    def loading(self, event: Loading) -> None:
+        """A step of loading the model, with per cent on a terminal."""
+        if self._stream.isatty():
+            self.doing(f"Loading the model: {event.stage} {event.fraction:.0%}")
+        elif event.stage != self._stage:
+            self._stage = event.stage
+            self.doing(f"Loading the model: {event.stage}")
+
+    def say(self, what: str) -> None:
+        """A line that stays."""
+        self.clear()
+        self._stream.write(printable(what) + "\n")
+        self._stream.flush()
+
+    def clear(self) -> None:
+        """Take the changing line away, so that an answer can be written."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+        if self._stream is not sys.stderr and self._owned:
+            self._stream.close()
