@@ -18,6 +18,7 @@ from facellm.cli.doctor import doctor
 from facellm.cli.faces import faces
 from facellm.cli.models import models_app
 from facellm.cli.output import show_error
+from facellm.cli.train import evaluate_app, train
 from facellm.core.errors import FaceLLMError
 
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
@@ -51,6 +52,8 @@ app.command()(ask)
 app.command()(faces)
 app.add_typer(models_app, name="models")
 app.command()(doctor)
+app.command()(train)
+app.add_typer(evaluate_app, name="evaluate")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,77 @@
+"""``facellm train`` and ``facellm evaluate``: doors to the training package, which an installed application lacks."""
+
+from __future__ import annotations
+
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facellm.core.errors import FaceLLMError
+
+evaluate_app = typer.Typer(help="Measure a model on labelled faces.", no_args_is_help=True)
+
+
+class TrainingMissing(FaceLLMError):
+    """The training packages are not installed."""
+
+
+def _require_training() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("facellm_training", "pyarrow", "scipy") if find_spec(name) is None]
+    if missing:
+        raise TrainingMissing(
+            f"Training and evaluation need packages that are not installed ({', '.join(missing)}).",
+            "From a checkout run: python3 run.py setup training",
+        )
+
+
+def train(recipe: Annotated[Path, typer.Argument(help="A recipe, for example training/recipes/nano.yaml.")]) -> None:
+    """Train a model from a recipe. A killed run goes on where it was."""
+    _require_training()
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise TrainingMissing("Training needs PyTorch.", "From a checkout run: python3 run.py setup training")
+    from facellm_training.nano.recipe import read_recipe
+    from facellm_training.nano.run import train_nano
+
+    where = f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()} {platform.system()}, recipe {recipe.name}"
+    deltas = train_nano(read_recipe(recipe), trained=where)
+    typer.echo(f"Deltas: {deltas}")
+    typer.echo(f"Try them: facellm models build nano --deltas {deltas} --out FOLDER")
+
+
+@evaluate_app.command()
+def fairface(
+    data: Annotated[Path, typer.Option(help="Folder with FairFace parquet and attributes-*.jsonl.")],
+    out: Annotated[Path, typer.Option(help="Where answers and report go; a killed run goes on there.")],
+    model: Annotated[str, typer.Option(help="A model's name or folder.")] = "nano",
+    split: Annotated[str, typer.Option(help="validation to measure; train uses its held-out part only.")] = "validation",
+    limit: Annotated[int | None, typer.Option(help="At most so many pictures.")] = None,
+    labelled: Annotated[bool, typer.Option(help="Only pictures with attribute labels.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="The report as one JSON line on stdout.")] = False,
+) -> None:
+    """Closed questions on FairFace, through the same engine as the product's."""
+    _require_training()
+    from facellm_training.data.measured import measure_split
+    from facellm_training.evaluate.fairface import FairFaceRun, evaluate_fairface
+    from facellm_training.evaluate.report import markdown
+
+    from facellm.cli.output import write_json
+    from facellm.models.packages import find_package
+    from facellm.models.store import AssetStore
+
+    store = AssetStore()
+    out.mkdir(parents=True, exist_ok=True)
+    measured = out / f"measured-{split}.jsonl"
+    measure_split(data, split, measured, store)
+    run = FairFaceRun(data, out, measured, split, limit, labelled)
+    report = evaluate_fairface(find_package(model, store), run)
+    if json:
+        write_json(report)
+    else:
+        typer.echo(markdown(report))
