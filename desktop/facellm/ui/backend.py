@@ -1,0 +1,205 @@
+"""The heavy parts behind the window, imported and made on first use and never in the GUI thread.
+
+One ``FaceFinder`` and one ``EngineClient`` live as long as the window; each photo gets its own ``Session``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from facellm.core.ask import Question
+from facellm.core.errors import FaceLLMError
+from facellm.core.faces import Face, Photo, RgbImage
+from facellm.core.package import ModelPackage
+from facellm.ui.tasks import Emit
+
+if TYPE_CHECKING:
+    from facellm.conversation.session import Session
+    from facellm.engine.client import EngineClient
+    from facellm.engine.protocol import AskEvent, EngineInfo, EngineOptions
+    from facellm.models.store import AssetStore
+    from facellm.ui.build import Build
+    from facellm.vision.finder import FaceFinder, FaceModels
+
+
+#: The side of a tile as long as no model says otherwise.
+_TILE = 224
+
+
+@dataclass(slots=True, eq=False)
+class Opened:
+    """A photo with its faces. ``session`` is ``None`` as long as there is no model to ask."""
+
+    photo: Photo
+    faces: tuple[Face, ...]
+    session: Session | None = field(default=None, repr=False)
+
+    def face(self, label: str) -> Face | None:
+        """The face with this letter; ``None`` for the whole picture."""
+        return next((face for face in self.faces if face.label == label), None)
+
+
+class Backend(Protocol):
+    """What presenters need. Everything may take long and is called from worker threads, except ``stop``."""
+
+    def load(self, emit: Emit) -> EngineInfo:
+        """Find the model and load it; emits ``Loading``. Raises ``ModelMissing``, ``EngineError``."""
+
+    def build(self, emit: Emit) -> None:
+        """Fetch what is missing and build the embedded model; emits (stage, fraction) pairs."""
+
+    def cancel_build(self) -> None:
+        """End a running build; its ``build`` call raises ``BuildCancelled``. From any thread."""
+
+    def open_file(self, path: Path) -> Opened:
+        """Decode and find faces. Raises ``PhotoError``."""
+
+    def open_bytes(self, data: bytes, name: str) -> Opened:
+        """The same for an encoded picture in memory."""
+
+    def tile(self, opened: Opened, label: str) -> RgbImage:
+        """What the model receives for this face or the whole picture, uint8 RGB ``[tile, tile, 3]``."""
+
+    def ask(self, opened: Opened, label: str, question: Question) -> Iterator[AskEvent]:
+        """Load where needed, then stream the answer. Raises ``EngineError``."""
+
+    def stop(self) -> None:
+        """End the running answer; at once, from any thread."""
+
+    def interrupt(self) -> None:
+        """The window closes: end the child process and a build, so that waiting threads come back."""
+
+    def close(self) -> None:
+        """Let go of the face finder; nothing runs any more."""
+
+
+class LocalBackend:
+    """The real parts on this computer.
+
+    ``package`` and ``face_models`` are found in the asset store unless given.
+    """
+
+    def __init__(
+        self,
+        model: str = "nano",
+        package: ModelPackage | None = None,
+        face_models: FaceModels | None = None,
+        options: EngineOptions | None = None,
+    ) -> None:
+        self._model, self._package, self._face_models, self._options = model, package, face_models, options
+        self._lock = threading.Lock()
+        self._client: EngineClient | None = None
+        self._finder: FaceFinder | None = None
+        self._build: Build | None = None
+        self._closed = False
+
+    def load(self, emit: Emit) -> EngineInfo:
+        return self._engine().load(emit)
+
+    def build(self, emit: Emit) -> None:
+        from facellm.ui.build import Build
+
+        self._build = Build()
+        try:
+            self._build.run(emit)
+        finally:
+            self._build = None
+
+    def cancel_build(self) -> None:
+        build = self._build
+        if build is not None:
+            build.cancel()
+
+    def open_file(self, path: Path) -> Opened:
+        from facellm.vision.decode import load_photo
+
+        return self._opened(load_photo(path))
+
+    def open_bytes(self, data: bytes, name: str) -> Opened:
+        from facellm.vision.decode import photo_from_bytes
+
+        return self._opened(photo_from_bytes(data, name))
+
+    def tile(self, opened: Opened, label: str) -> RgbImage:
+        from facellm.vision.crop import face_tile, whole_tile
+
+        if opened.session is not None:
+            return opened.session.tile_of(label)
+        face = opened.face(label)
+        side = self._package.tile if self._package is not None else _TILE
+        return whole_tile(opened.photo, side) if face is None else face_tile(opened.photo, face, side)
+
+    def ask(self, opened: Opened, label: str, question: Question) -> Iterator[AskEvent]:
+        if opened.session is None:
+            opened.session = self._session(opened.photo)[0]
+        yield from opened.session.ask(label, question)
+
+    def stop(self) -> None:
+        client = self._client
+        if client is not None:
+            client.stop()
+
+    def interrupt(self) -> None:
+        self._closed = True
+        self.cancel_build()
+        client = self._client
+        if client is not None:
+            client.close()
+
+    def close(self) -> None:
+        self.interrupt()
+        if self._finder is not None:
+            self._finder.close()
+            self._finder = None
+
+    def _opened(self, photo: Photo) -> Opened:
+        from facellm.models.packages import ModelMissing
+
+        try:
+            session, faces = self._session(photo)
+        except ModelMissing:
+            return Opened(photo, tuple(self._faces().find(photo)))
+        return Opened(photo, tuple(faces), session)
+
+    def _session(self, photo: Photo) -> tuple[Session, list[Face]]:
+        from facellm.conversation.session import Session
+
+        client = self._engine()
+        assert self._package is not None
+        session = Session(client, self._faces(), self._package.tile)
+        return session, session.open(photo)
+
+    def _engine(self) -> EngineClient:
+        from facellm.engine.client import EngineClient
+        from facellm.models.packages import find_package
+
+        with self._lock:
+            if self._closed:
+                raise FaceLLMError("The window is closing.")
+            if self._client is None:
+                self._package = self._package or find_package(self._model, self._store())
+                self._client = EngineClient(self._package, self._options)
+            return self._client
+
+    def _faces(self) -> FaceFinder:
+        from facellm.models.ensure import FACE_MODELS
+        from facellm.vision.finder import FaceFinder, FaceModels
+
+        with self._lock:
+            if self._finder is None:
+                models = self._face_models
+                if models is None:
+                    store = self._store()
+                    models = FaceModels(*(store.path(name) for name in FACE_MODELS))
+                self._finder = FaceFinder(models)
+            return self._finder
+
+    @staticmethod
+    def _store() -> AssetStore:
+        from facellm.models.store import AssetStore
+
+        return AssetStore()

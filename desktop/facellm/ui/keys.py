@@ -1,0 +1,52 @@
+"""Keys to intents. Those with a modifier work everywhere; single keys only where no text is being typed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QKeyEvent, QKeySequence, QShortcut
+
+from facellm.core.aspects import ASPECTS
+
+if TYPE_CHECKING:
+    from facellm.ui.window import MainWindow
+
+_NO_MODIFIER = (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.KeypadModifier, Qt.KeyboardModifier.ShiftModifier)
+
+
+def preset_of(event: QKeyEvent) -> int:
+    """1…8 for a preset's key, else 0."""
+    text = event.text()
+    plain = event.modifiers() in _NO_MODIFIER[:2]
+    return int(text) if plain and text in map(str, range(1, len(ASPECTS) + 1)) and text else 0
+
+
+def letter_of(event: QKeyEvent) -> str:
+    """The letter (or 0, for the whole picture) that chooses a face, else nothing."""
+    text = event.text()
+    chooses = len(text) == 1 and text.isascii() and (text.isalpha() or text == "0")
+    return text.upper() if chooses and event.modifiers() in _NO_MODIFIER else ""
+
+
+def add_shortcuts(window: MainWindow) -> None:
+    """The keys that work everywhere in ``window``."""
+    standard = QKeySequence.StandardKey
+    table = {
+        QKeySequence(standard.Open): window.open_photo,
+        QKeySequence(standard.Paste): window.paste_photo,
+        QKeySequence(standard.Quit) if QKeySequence(standard.Quit).count() else QKeySequence("Ctrl+Q"): window.close,
+        QKeySequence("Esc"): window.escape,
+        QKeySequence("F1"): window.show_keys,
+        QKeySequence("Ctrl+L"): window.to_question,
+        QKeySequence("Ctrl+I"): window.toggle_received,
+        QKeySequence("Ctrl+PgDown"): window.choose_next,
+        QKeySequence("Ctrl+PgUp"): window.choose_previous,
+        QKeySequence("Alt+0"): window.choose_whole,
+    }
+    for keys, intent in table.items():
+        QShortcut(keys, window).activated.connect(intent)
+    for number in range(1, len(ASPECTS) + 1):
+        shortcut = QShortcut(QKeySequence(f"Alt+{number}"), window)
+        shortcut.setProperty("preset", number)
+        shortcut.activated.connect(window.ask_preset_of_shortcut)

@@ -1,0 +1,45 @@
+"""The keys, on one card that goes away with any click or Esc."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QFrame, QGridLayout, QWidget
+
+from facellm.ui.parts import label
+
+KEYS = (
+    ("Ctrl+O", "open a photo"),
+    ("Ctrl+V", "paste a photo"),
+    ("A … Z", "choose a face"),
+    ("W or 0", "choose the whole picture"),
+    ("← →", "previous, next face"),
+    ("Ctrl+PgUp, Ctrl+PgDown", "the same while typing"),
+    ("1 … 8", "ask a preset question"),
+    ("Alt+1 … Alt+8", "the same while typing"),
+    ("/  or  Ctrl+L", "go to the question field"),
+    ("Enter", "ask"),
+    ("Shift+Enter", "new line in the question"),
+    ("Esc", "stop the answer; leave the question field"),
+    ("Ctrl+I", "what the model received"),
+    ("F1", "this card"),
+    ("Ctrl+Q", "quit"),
+)
+
+
+class KeysCard(QFrame):
+    """A popup; made when asked for, gone when closed."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent, Qt.WindowType.Popup)
+        self.setObjectName("keysCard")
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setAttribute(Qt.WidgetAttribute.WA_TranslucentBackground)  # for the round corners
+        self.setAccessibleName("Keyboard shortcuts")
+        grid = QGridLayout(self)
+        grid.setContentsMargins(24, 20, 24, 20)
+        grid.setHorizontalSpacing(24)
+        grid.setVerticalSpacing(8)
+        grid.addWidget(label("Keyboard shortcuts", role="title"), 0, 0, 1, 2)
+        for row, (keys, what) in enumerate(KEYS, start=1):
+            grid.addWidget(label(keys, role="key"), row, 0, Qt.AlignmentFlag.AlignLeft)
+            grid.addWidget(label(what, role="secondary"), row, 1)

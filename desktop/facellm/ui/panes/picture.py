@@ -1,0 +1,178 @@
+"""The picture: the photo fitted to the pane, faces boxed and lettered, the chosen one in the accent colour."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QEvent, QPointF, QRectF, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QColor,
+    QFont,
+    QImage,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QPixmap,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import QWidget
+
+from facellm.core.faces import WHOLE, Face
+from facellm.ui.theme import PHOTO_CHOSEN, PHOTO_HALO, PHOTO_LINE, PHOTO_TAG, PHOTO_TAG_TEXT, Theme
+
+_MARGIN, _LINE, _TAG = 16, 2.0, 22.0
+#: While the window is being dragged larger the picture is scaled fast; this long after, well.
+_SETTLE_MS = 120
+
+
+class PictureView(QWidget):
+    """Shows one photo. Boxes and clicks are in pixels of the photo, whatever the size on screen."""
+
+    face_clicked = Signal(str)
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self._theme = theme
+        self._image: QImage | None = None
+        self._photo_width = 1
+        self._faces: tuple[Face, ...] = ()
+        self._chosen: str | None = None
+        self._hovered: str | None = None
+        self._scaled: QPixmap | None = None
+        self._settle = QTimer(self, singleShot=True, interval=_SETTLE_MS)
+        self._settle.timeout.connect(self._scale_well)
+        self.setObjectName("stage")
+        self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
+        self.setMouseTracking(True)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setMinimumSize(240, 160)
+        self.setAccessibleName("Picture")
+        theme.changed.connect(self.update)
+
+    def show_photo(self, image: QImage, photo_width: int, faces: tuple[Face, ...], name: str) -> None:
+        """``image``: the photo or a smaller copy of it; ``faces`` in pixels of the photo, ``photo_width`` wide."""
+        self._image, self._photo_width, self._faces = image, photo_width, faces
+        self._scaled, self._hovered = None, None
+        count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+        self.setAccessibleDescription(f"{name}, {count} found")
+        self.update()
+
+    def choose(self, label: str | None) -> None:
+        """Draw this face as the chosen one; ``WHOLE`` frames the picture."""
+        self._chosen = label
+        self.update()
+
+    def picture_rect(self) -> QRectF:
+        """Where the photo lies in the pane, logical pixels. Empty without a photo."""
+        if self._image is None:
+            return QRectF()
+        room = QRectF(self.rect()).adjusted(_MARGIN, _MARGIN, -_MARGIN, -_MARGIN)
+        width, height = self._image.width(), self._image.height()
+        # Small photos are enlarged at most three times: beyond, there are only squares to see.
+        scale = min(room.width() / width, room.height() / height, 3.0)
+        size = QSize(max(1, round(width * scale)), max(1, round(height * scale)))
+        left = round(room.center().x() - size.width() / 2)
+        top = round(room.center().y() - size.height() / 2)
+        return QRectF(left, top, size.width(), size.height())
+
+    def face_rect(self, face: Face) -> QRectF:
+        """A face's box in the pane, logical pixels."""
+        area = self.picture_rect()
+        scale = area.width() / self._photo_width
+        box = face.box
+        return QRectF(area.x() + box.x * scale, area.y() + box.y * scale, box.w * scale, box.h * scale)
+
+    def face_at(self, point: QPointF) -> str | None:
+        """The letter of the face at a point of the pane; of several, the one whose middle is nearest."""
+        hits = [(rect, face) for face in self._faces if (rect := self._target(face)).contains(point)]
+        if not hits:
+            return None
+        return min(hits, key=lambda hit: (hit[0].center() - point).manhattanLength())[1].label
+
+    def _target(self, face: Face) -> QRectF:
+        return self.face_rect(face).united(self._tag_rect(self.face_rect(face), face.label))
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        label = self.face_at(event.position())
+        if event.button() == Qt.MouseButton.LeftButton and label is not None:
+            self.face_clicked.emit(label)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        hovered = self.face_at(event.position())
+        if hovered != self._hovered:
+            self._hovered = hovered
+            self.setCursor(Qt.CursorShape.PointingHandCursor if hovered else Qt.CursorShape.ArrowCursor)
+            self.update()
+
+    def leaveEvent(self, event: QEvent) -> None:
+        self._hovered = None
+        self.update()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        self._settle.start()
+        super().resizeEvent(event)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.fillRect(self.rect(), QColor(self._theme.colours.stage))
+        if self._image is not None:
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            area = self.picture_rect()
+            self._draw_picture(painter, area)
+            if self._chosen == WHOLE:
+                self._outline(painter, area, chosen=True)
+            for face in sorted(self._faces, key=lambda face: face.label == self._chosen):
+                self._draw_face(painter, face)
+        if self.hasFocus():
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.setPen(QPen(QColor(self._theme.colours.accent), _LINE))
+            painter.drawRoundedRect(QRectF(self.rect()).adjusted(3, 3, -3, -3), 6, 6)
+        painter.end()
+
+    def _draw_picture(self, painter: QPainter, area: QRectF) -> None:
+        wanted = area.size().toSize() * self.devicePixelRatioF()
+        if self._scaled is None:
+            self._scale_well()
+        elif self._scaled.size() != wanted:
+            self._settle.start()
+        if self._scaled is not None:
+            painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, False)
+            painter.drawPixmap(area, self._scaled, QRectF(self._scaled.rect()))
+
+    def _scale_well(self) -> None:
+        """Make the copy that is drawn: scaled once, for this size and this screen."""
+        if self._image is None:
+            return
+        wanted = self.picture_rect().size().toSize() * self.devicePixelRatioF()
+        if self._scaled is None or self._scaled.size() != wanted:
+            ignore, smooth = Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation
+            self._scaled = QPixmap.fromImage(self._image.scaled(wanted, ignore, smooth))
+            self.update()
+
+    def _draw_face(self, painter: QPainter, face: Face) -> None:
+        chosen, rect = face.label == self._chosen, self.face_rect(face)
+        self._outline(painter, rect, chosen, bold=face.label == self._hovered)
+        tag = self._tag_rect(rect, face.label)
+        painter.setPen(QPen(QColor(PHOTO_LINE), 1.5))
+        painter.setBrush(QColor(PHOTO_CHOSEN if chosen else PHOTO_TAG))
+        painter.drawRoundedRect(tag, tag.height() / 2, tag.height() / 2)
+        font = QFont(self.font())
+        font.setPixelSize(12)
+        font.setWeight(QFont.Weight.DemiBold)
+        painter.setFont(font)
+        painter.setPen(QColor(PHOTO_TAG_TEXT))
+        painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, face.label)
+
+    def _outline(self, painter: QPainter, rect: QRectF, chosen: bool, bold: bool = False) -> None:
+        """White with a dark halo; chosen, the accent with a white one: seen on any photo."""
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        halo, colour = (PHOTO_LINE, PHOTO_CHOSEN) if chosen else (PHOTO_HALO, PHOTO_LINE)
+        for line, width in ((halo, _LINE + (3 if chosen else 2)), (colour, _LINE + (chosen or bold))):
+            painter.setPen(QPen(QColor(line), width))
+            painter.drawRoundedRect(rect, 4, 4)
+
+    def _tag_rect(self, face: QRectF, label: str) -> QRectF:
+        """On the box's upper left corner, but inside the pane."""
+        width = _TAG + 7 * (len(label) - 1)
+        x = min(max(face.x() - _TAG / 2, 2), self.width() - width - 2)
+        y = min(max(face.y() - _TAG / 2, 2), self.height() - _TAG - 2)
+        return QRectF(x, y, width, _TAG)

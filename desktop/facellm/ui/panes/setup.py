@@ -1,0 +1,71 @@
+"""The card that stands where the conversation would be while there is no model: how to get one, and the progress."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QScrollArea, QVBoxLayout, QWidget
+
+from facellm.ui import words
+from facellm.ui.parts import Button, IconLabel, label, named
+from facellm.ui.presenters.engine import EngineState, Phase
+from facellm.ui.theme import GRID, Theme
+
+_WHY = (
+    "FaceLLM-nano is put together on this computer from freely licensed parts. They are fetched once, "
+    "checked, and joined; that takes a few minutes. From then on nothing is fetched any more."
+)
+
+
+class SetupPane(QScrollArea):
+    """``build`` and ``cancel`` are what the user wants."""
+
+    build = Signal()
+    cancel = Signal()
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self._title = label(role="title")
+        self._text = label(role="secondary", wrap=True)
+        self._error = label(role="danger", wrap=True)
+        self._progress = QProgressBar(textVisible=False, maximum=1000)
+        self._progress.setAccessibleName("Progress of building the model")
+        self._stage = label(role="caption")
+        self.build_button = Button(theme, "Build the embedded model", "build", "primary")
+        self.build_button.clicked.connect(self.build)
+        self.cancel_button = Button(theme, "Cancel", name="Cancel building the model")
+        self.cancel_button.clicked.connect(self.cancel)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.build_button)
+        buttons.addWidget(self.cancel_button)
+        buttons.addStretch(1)
+        self.setObjectName("thread")
+        self.setWidgetResizable(True)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        body = named(QWidget(), "threadBody")
+        self.setWidget(body)
+        column = QVBoxLayout(body)
+        column.setContentsMargins(3 * GRID, 3 * GRID, 3 * GRID, 3 * GRID)
+        column.setSpacing(12)
+        column.addStretch(1)
+        column.addWidget(IconLabel(theme, "build", "accent", 40), 0, Qt.AlignmentFlag.AlignLeft)
+        for part in (self._title, self._text, self._error, self._progress, self._stage):
+            column.addWidget(part)
+        column.addLayout(buttons)
+        column.addStretch(2)
+
+    def sizeHint(self) -> QSize:
+        return QSize(320, 120)  # asks for no more room than the conversation in its place
+
+    def show_engine(self, state: EngineState) -> None:
+        """For ``MISSING`` and ``BUILDING``; other phases do not show this card."""
+        building = state.phase is Phase.BUILDING
+        self._title.setText("Building the model" if building else "There is no model yet")
+        self._text.setText(_WHY)
+        self._error.setText(f"{state.message} {state.hint}".strip())
+        self._error.setVisible(bool(state.message))
+        self._progress.setVisible(building)
+        self._progress.setValue(round(1000 * (state.fraction or 0.0)))
+        self._stage.setVisible(building)
+        self._stage.setText(" · ".join(filter(None, (state.stage.capitalize(), words.left(state.seconds_left)))))
+        self.build_button.setVisible(not building)
+        self.cancel_button.setVisible(building)

@@ -1,0 +1,138 @@
+"""The strip on top: open, paste, what is open; which model answers on which device; that nothing leaves here."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QResizeEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QWidget
+
+from facellm.ui import words
+from facellm.ui.parts import Button, IconLabel, label, named
+from facellm.ui.presenters.engine import EngineState, Phase
+from facellm.ui.theme import GRID, STRIP_HEIGHT, Theme
+
+_OFFLINE = "offline"
+_OFFLINE_WHY = "FaceLLM opens no network connection: photos, questions and answers stay on this computer."
+_FETCHING_WHY = "Parts of the model are being fetched because you asked for it. Photos never leave this computer."
+
+
+class Elided(QLabel):
+    """One line of plain text that ends in … where there is no room."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._full = ""
+        self.setProperty("role", role)
+        self.setTextFormat(Qt.TextFormat.PlainText)
+
+    def set_full(self, text: str) -> None:
+        """Show ``text`` as far as it fits; all of it is in the tooltip."""
+        self._full = text
+        self.setToolTip(text)
+        self.setAccessibleName(text)
+        self.updateGeometry()
+        self._renew()
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(0, super().minimumSizeHint().height())
+
+    def sizeHint(self) -> QSize:
+        return QSize(self.fontMetrics().horizontalAdvance(self._full) + 2, super().sizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._renew()
+
+    def _renew(self) -> None:
+        self.setText(self.fontMetrics().elidedText(self._full, Qt.TextElideMode.ElideMiddle, self.width()))
+
+
+class Strip(QFrame):
+    """Buttons are wired by the window."""
+
+    def __init__(self, theme: Theme) -> None:
+        super().__init__()
+        self.setObjectName("strip")
+        self.setFixedHeight(STRIP_HEIGHT)
+        self.open = Button(theme, "Open…", "open", "flat")
+        self.open.setToolTip("Open a photo  (Ctrl+O)")
+        self.paste = Button(theme, "Paste", "paste", "flat")
+        self.paste.setToolTip("Paste a photo  (Ctrl+V)")
+        self.keys = Button(theme, icon="keys", kind="icon", name="Keyboard shortcuts")
+        self.keys.setToolTip("Keyboard shortcuts  (F1)")
+        self._photo = Elided("secondary")
+        self._dot = IconLabel(theme, "dot", "secondary", 12)
+        self._model = Elided("")
+        self._progress = QProgressBar(textVisible=False, maximum=1000)
+        self._progress.setFixedWidth(96)
+        self._progress.setAccessibleName("Progress of the model")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(GRID, 0, 2 * GRID, 1)
+        row.setSpacing(GRID)
+        row.addWidget(self.open)
+        row.addWidget(self.paste)
+        row.addSpacing(GRID)
+        row.addWidget(self._photo, 1)
+        row.addSpacing(GRID)
+        for part in (self._dot, self._model, self._progress):
+            row.addWidget(part)
+        row.addSpacing(GRID)
+        row.addWidget(self._make_offline(theme), 0, Qt.AlignmentFlag.AlignVCenter)
+        row.addWidget(self.keys)
+        self.show_engine(EngineState())
+
+    def show_photo(self, text: str) -> None:
+        """What is open: name, size, number of faces."""
+        self._photo.set_full(text)
+
+    def show_engine(self, state: EngineState) -> None:
+        """The model line: a dot, words, and progress while something is on its way."""
+        self._model.set_full(model_line(state))
+        self._model.setToolTip(_model_details(state))
+        self._model.setAccessibleName(f"Model: {model_line(state)}")
+        tokens = {Phase.READY: "good", Phase.LOST: "danger", Phase.FAILED: "danger", Phase.MISSING: "warning"}
+        self._dot.show_icon("dot", tokens.get(state.phase, "accent"))
+        self._progress.setVisible(state.fraction is not None)
+        self._progress.setValue(round(1000 * (state.fraction or 0.0)))
+        building = state.phase is Phase.BUILDING
+        self._offline_text.setText("fetching parts" if building else _OFFLINE)
+        self._offline.setToolTip(_FETCHING_WHY if building else _OFFLINE_WHY)
+        self._offline_icon.show_icon("shield", "warning" if building else "good")
+
+    def _make_offline(self, theme: Theme) -> QWidget:
+        self._offline = named(QFrame(), "pill")
+        self._offline_icon = IconLabel(theme, "shield", "good", 16)
+        self._offline_text = label(_OFFLINE, role="caption")
+        row = QHBoxLayout(self._offline)
+        self._offline.setFixedHeight(24)
+        row.setContentsMargins(GRID, 0, 10, 0)
+        row.setSpacing(4)
+        row.addWidget(self._offline_icon)
+        row.addWidget(self._offline_text)
+        return self._offline
+
+
+def model_line(state: EngineState) -> str:
+    """The model in a few words."""
+    match state.phase:
+        case Phase.READY if state.info is not None:
+            return f"{state.info.model} · {state.info.device}"
+        case Phase.LOADING:
+            return " · ".join(filter(None, ("Loading the model", words.left(state.seconds_left))))
+        case Phase.BUILDING:
+            return "Building the model"
+        case Phase.MISSING:
+            return "No model yet"
+        case Phase.LOST:
+            return "Engine stopped"
+        case Phase.FAILED:
+            return "Model not loaded"
+    return "Looking for the model"
+
+
+def _model_details(state: EngineState) -> str:
+    info = state.info
+    if info is None:
+        return state.stage or state.message
+    sizes = f"language {words.megabytes(info.llm_bytes)}, vision {words.megabytes(info.mmproj_bytes)}"
+    return f"{info.model} on {info.device}\n{sizes}\nloaded in {words.seconds(info.load_s)}\n{info.runtime}"

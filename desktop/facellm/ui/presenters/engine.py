@@ -1,0 +1,133 @@
+"""The model as the window sees it: looked for, missing, being built, loading, ready, lost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, cast
+
+from PySide6.QtCore import QObject, Signal
+
+from facellm.core.errors import FaceLLMError
+
+if TYPE_CHECKING:
+    from facellm.engine.protocol import EngineInfo, Loading
+    from facellm.ui.backend import Backend
+    from facellm.ui.tasks import Runner
+
+#: An estimate made earlier than this jumps about (the first stage is over in milliseconds).
+_ESTIMATE_AFTER_S, _ESTIMATE_AFTER_FRACTION = 1.0, 0.05
+
+
+class Phase(Enum):
+    """Where the model is."""
+
+    LOOKING = "looking"
+    MISSING = "missing"
+    BUILDING = "building"
+    LOADING = "loading"
+    READY = "ready"
+    LOST = "lost"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """``stage``: what is being done; ``fraction`` 0..1 or ``None``; ``message`` and ``hint``: of an error."""
+
+    phase: Phase = Phase.LOOKING
+    stage: str = ""
+    fraction: float | None = None
+    seconds_left: float | None = None
+    message: str = ""
+    hint: str = ""
+    info: EngineInfo | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is on its way that ends by itself."""
+        return self.phase in (Phase.LOOKING, Phase.BUILDING, Phase.LOADING)
+
+
+class EnginePresenter(QObject):
+    """Loads, builds and restarts the model; the lane (one thread) is shared with the questions."""
+
+    changed = Signal()
+
+    def __init__(self, backend: Backend, lane: Runner, pool: Runner) -> None:
+        super().__init__()
+        self._backend, self._lane, self._pool = backend, lane, pool
+        self._since = 0.0
+        self.state = EngineState()
+
+    def start(self) -> None:
+        """Load the model in the background; questions asked meanwhile wait behind it."""
+        self._since = time.monotonic()
+        self._set(EngineState(Phase.LOOKING))
+        self._lane.run(self._backend.load, self.loaded, self._not_loaded, self.loading)
+
+    def restart(self) -> None:
+        """After ``LOST`` or ``FAILED``: try again."""
+        if self.state.phase in (Phase.LOST, Phase.FAILED):
+            self.start()
+
+    def build(self) -> None:
+        """Build the embedded model, then load it."""
+        if self.state.phase not in (Phase.MISSING, Phase.FAILED):
+            return
+        self._since = time.monotonic()
+        self._set(EngineState(Phase.BUILDING, "Preparing", 0.0))
+        self._pool.run(self._backend.build, self._built, self._not_built, self._building)
+
+    def cancel_build(self) -> None:
+        """Back to ``MISSING``; what was fetched is kept for the next attempt."""
+        self._backend.cancel_build()
+
+    def loading(self, event: object) -> None:
+        """A ``Loading`` event, of the start or of a question that had to start a fresh child."""
+        step = cast("Loading", event)
+        if self.state.phase is not Phase.LOADING or step.stage != self.state.stage:  # shares are of one stage each
+            self._since = time.monotonic()
+        self._set(EngineState(Phase.LOADING, step.stage, step.fraction, self._left(step.fraction)))
+
+    def loaded(self, result: object) -> None:
+        """The model is there; a question says so each time, so only news is announced."""
+        info = cast("EngineInfo", result)
+        if self.state.phase is not Phase.READY or self.state.info != info:
+            self._set(EngineState(Phase.READY, info=info))
+
+    def lost(self, error: FaceLLMError) -> None:
+        """The child process ended in the middle of an answer."""
+        self._set(EngineState(Phase.LOST, message=str(error), hint=error.hint))
+
+    def _building(self, event: object) -> None:
+        stage, fraction = cast("tuple[str, float]", event)
+        self._set(EngineState(Phase.BUILDING, stage, fraction, self._left(fraction)))
+
+    def _built(self, _: object) -> None:
+        self.start()
+
+    def _not_built(self, error: FaceLLMError) -> None:
+        from facellm.ui.build import BuildCancelled
+
+        message = "" if isinstance(error, BuildCancelled) else str(error)
+        self._set(EngineState(Phase.MISSING, message=message, hint=error.hint))
+
+    def _not_loaded(self, error: FaceLLMError) -> None:
+        from facellm.models.packages import ModelMissing
+
+        if isinstance(error, ModelMissing):
+            self._set(EngineState(Phase.MISSING))
+        else:
+            self._set(EngineState(Phase.FAILED, message=str(error), hint=error.hint))
+
+    def _left(self, fraction: float) -> float | None:
+        elapsed = time.monotonic() - self._since
+        if elapsed < _ESTIMATE_AFTER_S or fraction < _ESTIMATE_AFTER_FRACTION:
+            return None
+        return elapsed * (1.0 - fraction) / fraction
+
+    def _set(self, state: EngineState) -> None:
+        self.state = state
+        self.changed.emit()

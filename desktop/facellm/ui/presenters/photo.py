@@ -1,0 +1,121 @@
+"""The photo as the window sees it: none, opening, open; its faces and which one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from PySide6.QtCore import QObject, Signal
+
+from facellm.core.errors import FaceLLMError
+from facellm.core.faces import WHOLE, Face, RgbImage
+
+if TYPE_CHECKING:
+    from facellm.ui.backend import Backend, Opened
+    from facellm.ui.tasks import Job, Runner
+
+
+class PhotoPresenter(QObject):
+    """Opens photos off the GUI thread; when several are asked for quickly, the newest wins."""
+
+    opened_changed = Signal()
+    opening_changed = Signal()
+    chosen_changed = Signal()
+    tile_changed = Signal()
+    failed = Signal(str, str)
+
+    def __init__(self, backend: Backend, pool: Runner) -> None:
+        super().__init__()
+        self._backend, self._pool = backend, pool
+        self._newest = 0
+        self.opened: Opened | None = None
+        self.opening = ""
+        self.chosen: str | None = None
+        self.tile: RgbImage | None = None
+
+    @property
+    def face(self) -> Face | None:
+        """The chosen face; ``None`` for the whole picture or nothing."""
+        return self.opened.face(self.chosen or "") if self.opened is not None else None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What can be chosen, in reading order: the faces' letters, then the whole picture."""
+        if self.opened is None:
+            return ()
+        return (*(face.label for face in self.opened.faces), WHOLE)
+
+    def open_file(self, path: Path) -> None:
+        """Show this photo when it is decoded and its faces are found."""
+        self._open(path.name, lambda _: self._backend.open_file(path))
+
+    def open_encoded(self, encode: Callable[[], bytes], name: str) -> None:
+        """The same for a picture in memory; ``encode`` gives it as a file's bytes, in the worker's thread."""
+        self._open(name, lambda _: self._backend.open_bytes(encode(), name))
+
+    def choose(self, label: str) -> None:
+        """Talk about this face, or about the whole picture. Unknown labels are ignored."""
+        if label in self.labels and label != self.chosen:
+            self._choose(label)
+
+    def choose_key(self, key: str) -> None:
+        """A key pressed: a face's letter, else W or 0 for the whole picture."""
+        key = key.upper()
+        if key in self.labels:
+            self.choose(key)
+        elif key in ("W", "0"):
+            self.choose(WHOLE)
+
+    def choose_next(self, step: int) -> None:
+        """The next (+1) or previous (-1) of ``labels``, around the end."""
+        labels = self.labels
+        if not labels:
+            return
+        here = labels.index(self.chosen) if self.chosen in labels else (-1 if step > 0 else 0)
+        self.choose(labels[(here + step) % len(labels)])
+
+    def _open(self, name: str, job: Job) -> None:
+        self._newest += 1
+        number = self._newest
+        self.opening = name
+        self.opening_changed.emit()
+        self._pool.run(
+            job,
+            lambda result: self._opened(number, cast("Opened", result)),
+            lambda error: self._failed(number, error),
+        )
+
+    def _opened(self, number: int, opened: Opened) -> None:
+        if number != self._newest:
+            return
+        self.opening = ""
+        self.opened = opened
+        self.opening_changed.emit()
+        self.opened_changed.emit()
+        # With no face found nothing is chosen: the window says so and offers the whole picture.
+        self._choose(opened.faces[0].label if opened.faces else None)
+
+    def _failed(self, number: int, error: FaceLLMError) -> None:
+        if number != self._newest:
+            return
+        self.opening = ""
+        self.opening_changed.emit()
+        self.failed.emit(str(error), error.hint)
+
+    def _choose(self, label: str | None) -> None:
+        self.chosen, self.tile = label, None
+        self.chosen_changed.emit()
+        opened = self.opened
+        if label is None or opened is None:
+            return
+        self._pool.run(
+            lambda _: self._backend.tile(opened, label),
+            lambda tile: self._tile_made(opened, label, cast("RgbImage", tile)),
+            lambda error: self.failed.emit(str(error), error.hint),
+        )
+
+    def _tile_made(self, opened: Opened, label: str, tile: RgbImage) -> None:
+        if opened is self.opened and label == self.chosen:
+            self.tile = tile
+            self.tile_changed.emit()

@@ -1,0 +1,295 @@
+"""The window: puts the panes together, shows what the presenters hold, and turns keys and drops into intents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import QSettings, QSize, Qt
+from PySide6.QtGui import QCloseEvent, QKeyEvent, QResizeEvent
+from PySide6.QtWidgets import (
+    QFileDialog,
+    QMainWindow,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from facellm.core.faces import WHOLE
+from facellm.ui import pixels, reading, words
+from facellm.ui.inlet import Inlet
+from facellm.ui.keys import add_shortcuts, letter_of, preset_of
+from facellm.ui.panes.ask import AskPane
+from facellm.ui.panes.conversation import ConversationPane
+from facellm.ui.panes.facts import FactsPane
+from facellm.ui.panes.filmstrip import Filmstrip
+from facellm.ui.panes.keys import KeysCard
+from facellm.ui.panes.notice import NoticeBar
+from facellm.ui.panes.setup import SetupPane
+from facellm.ui.panes.split import Split
+from facellm.ui.panes.stage import Stage
+from facellm.ui.panes.strip import Strip
+from facellm.ui.presenters.conversation import Exchange
+from facellm.ui.presenters.engine import Phase
+from facellm.ui.presenters.studio import Studio
+from facellm.ui.theme import Theme
+
+_FIRST_SIZE, _LEAST_SIZE = QSize(1280, 820), QSize(680, 640)
+
+
+class MainWindow(QMainWindow):
+    """Call ``begin`` once it is on the screen; closing it ends everything that it started."""
+
+    def __init__(self, studio: Studio, theme: Theme, settings: QSettings) -> None:
+        super().__init__()
+        self._studio, self._theme, self._settings = studio, theme, settings
+        self.setWindowTitle("FaceLLM")
+        self.setMinimumSize(_LEAST_SIZE)
+        self.setAcceptDrops(True)
+        self._make_panes()
+        self._arrange()
+        self._inlet = Inlet(self, studio.photo, self.stage, self.notice)
+        self._connect()
+        add_shortcuts(self)
+        self.resize(_FIRST_SIZE)
+        geometry = settings.value("window/geometry")
+        if geometry is not None:
+            self.restoreGeometry(geometry)
+        self._photo_changed()
+        self._engine_changed()
+
+    def begin(self, argv: list[str]) -> None:
+        """Load the model and open the photo named in ``argv``, in the background."""
+        self._studio.engine.start()
+        if argv:
+            self._inlet.open_paths([Path(argument) for argument in argv])
+
+    # ------------------------------------------------------------------ building
+
+    def _make_panes(self) -> None:
+        theme = self._theme
+        self.strip = Strip(theme)
+        self.notice = NoticeBar(theme)
+        self.engine_notice = NoticeBar(theme, "Restart", "restart")
+        self.stage = Stage(theme)
+        self.filmstrip = Filmstrip(theme)
+        self.facts = FactsPane(theme)
+        self.conversation = ConversationPane(theme)
+        self.setup = SetupPane(theme)
+        self.ask = AskPane(theme)
+
+    def _arrange(self) -> None:
+        left = _column(self.stage, self.filmstrip)
+        left.setMinimumWidth(320)
+        self._talk = QStackedWidget()
+        self._talk.addWidget(self.conversation)
+        self._talk.addWidget(self.setup)
+        talk = _column(self._talk, self.ask)
+        talk.setMinimumWidth(360)
+        self._split = Split(left, self.facts, talk, self._settings)
+        self._root = root = _column(self.strip, self.engine_notice, self.notice, self._split)
+        root.setObjectName("root")
+        # Nothing shows a focus ring before the first Tab, and single keys reach the window.
+        root.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setCentralWidget(root)
+        root.setFocus()
+
+    def _connect(self) -> None:
+        studio = self._studio
+        for button in (self.strip.open, self.stage.welcome.open):
+            button.clicked.connect(self.open_photo)
+        for button in (self.strip.paste, self.stage.welcome.paste):
+            button.clicked.connect(self.paste_photo)
+        self.strip.keys.clicked.connect(self.show_keys)
+        self.stage.picture.face_clicked.connect(studio.photo.choose)
+        self.stage.card.acted.connect(self.choose_whole)
+        self.filmstrip.chosen.connect(studio.photo.choose)
+        self.facts.save_crop.connect(self._save_crop)
+        self.conversation.again.connect(studio.ask)
+        self.ask.asked.connect(studio.ask)
+        self.ask.stop.connect(studio.conversation.stop)
+        self.ask.field.picture_pasted.connect(self.paste_photo)
+        self.setup.build.connect(studio.engine.build)
+        self.setup.cancel.connect(studio.engine.cancel_build)
+        self.engine_notice.acted.connect(studio.engine.restart)
+        studio.engine.changed.connect(self._engine_changed)
+        studio.photo.opening_changed.connect(self._opening_changed)
+        studio.photo.opened_changed.connect(self._photo_changed)
+        studio.photo.chosen_changed.connect(self._chosen_changed)
+        studio.photo.tile_changed.connect(self._tile_changed)
+        studio.photo.failed.connect(self.notice.show_text)
+        studio.conversation.thread_changed.connect(self._thread_changed)
+        studio.conversation.exchange_changed.connect(self._exchange_changed)
+        studio.conversation.answering_changed.connect(self._answering_changed)
+
+    # ------------------------------------------------------------------ intents
+
+    def open_photo(self) -> None:
+        """Ask for a file and open it."""
+        self._inlet.choose_file()
+
+    def paste_photo(self) -> None:
+        """Open what the clipboard holds."""
+        self._inlet.paste()
+
+    def choose_whole(self) -> None:
+        """Talk about the whole picture."""
+        self._studio.photo.choose(WHOLE)
+        self.ask.field.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def choose_next(self) -> None:
+        """The next face."""
+        self._studio.photo.choose_next(1)
+
+    def choose_previous(self) -> None:
+        """The face before."""
+        self._studio.photo.choose_next(-1)
+
+    def ask_preset_of_shortcut(self) -> None:
+        """One of Alt+1 … Alt+8."""
+        shortcut = self.sender()
+        if shortcut is not None:
+            self.ask.ask_preset(shortcut.property("preset"))
+
+    def show_keys(self) -> None:
+        """The card with the keys, in the middle of the window."""
+        card = KeysCard(self)
+        card.adjustSize()
+        card.move(self.geometry().center() - card.rect().center())
+        card.show()
+
+    def to_question(self) -> None:
+        """Put the cursor into the question field."""
+        self.ask.field.setFocus(Qt.FocusReason.ShortcutFocusReason)
+
+    def toggle_received(self) -> None:
+        """Fold or unfold what the model received."""
+        self.facts.fold.toggle()
+
+    def escape(self) -> None:
+        """Stop the answer; when there is none, leave the question field so that letters choose faces."""
+        if self._studio.conversation.running:
+            self._studio.conversation.stop()
+        else:
+            self.stage.picture.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def _save_crop(self) -> None:
+        crop, opened = self.facts.crop, self._studio.photo.opened
+        if crop is None or opened is None:
+            return
+        name = f"{Path(opened.photo.name).stem}-{self._studio.photo.chosen}-{crop.width()}.png"
+        path, _ = QFileDialog.getSaveFileName(self, "Save what the model receives", name, "PNG picture (*.png)")
+        if path:
+            self.save_crop_to(path)
+
+    def save_crop_to(self, path: str) -> None:
+        """Write the crop as PNG, pixel by pixel; says so, or why not."""
+        crop = self.facts.crop
+        if crop is not None and crop.save(path, b"PNG"):
+            self.notice.show_text(f"Saved {Path(path).name}.", kind="info")
+        else:
+            self.notice.show_text(f"{Path(path).name} could not be written.", "Choose another folder.")
+
+    # ------------------------------------------------------------------ showing
+
+    def _engine_changed(self) -> None:
+        state = self._studio.engine.state
+        self.strip.show_engine(state)
+        self.setup.show_engine(state)
+        self._talk.setCurrentWidget(self.setup if self._studio.needs_model else self.conversation)
+        if state.phase in (Phase.LOST, Phase.FAILED):
+            self.engine_notice.show_text(state.message, state.hint)
+        else:
+            self.engine_notice.hide()
+        self._renew_ask()
+
+    def _opening_changed(self) -> None:
+        self.strip.show_photo(self._studio.photo_line())
+        self.notice.hide()
+
+    def _photo_changed(self) -> None:
+        opened = self._studio.photo.opened
+        self.strip.show_photo(self._studio.photo_line())
+        self.filmstrip.setVisible(opened is not None)
+        if opened is not None:
+            photo = opened.photo
+            image = pixels.shown_image(photo.pixels)
+            self.stage.picture.show_photo(image, photo.width, opened.faces, Path(photo.name).name)
+            self.stage.show_picture()
+            self.filmstrip.show_faces(image, photo.width, opened.faces)
+            reading.set_tab_order(self._root)
+        self._chosen_changed()
+
+    def _chosen_changed(self) -> None:
+        photo = self._studio.photo
+        self.stage.picture.choose(photo.chosen)
+        self.filmstrip.choose(photo.chosen)
+        self._split.show_facts(photo.chosen is not None)
+        self.facts.show_face(words.face_title(photo.chosen), self._studio.fact_line())
+        self.facts.show_crop(photo.tile)
+        if photo.opened is not None and photo.chosen is None:
+            self.stage.card.show_text("No face was found in this photo.", "Ask about the whole picture")
+        else:
+            self.stage.card.hide()
+        self._thread_changed(photo.chosen or "")
+        self._renew_ask()
+
+    def _tile_changed(self) -> None:
+        self.facts.show_crop(self._studio.photo.tile)
+
+    def _thread_changed(self, label: str) -> None:
+        if label == (self._studio.photo.chosen or ""):
+            self.conversation.show_thread(self._studio.exchanges(), self._studio.empty_text())
+            self.facts.show_received(self._studio.received())
+            reading.set_tab_order(self._root)
+
+    def _exchange_changed(self, exchange: Exchange) -> None:
+        if exchange.label != self._studio.photo.chosen:
+            return
+        self.conversation.renew(exchange)
+        if not exchange.running:
+            self.facts.show_received(self._studio.received())
+
+    def _answering_changed(self) -> None:
+        running = self._studio.conversation.running
+        self.ask.set_answering(bool(running))
+        self.filmstrip.set_busy({exchange.label for exchange in running})
+
+    def _renew_ask(self) -> None:
+        self.ask.set_ready(self._studio.can_ask, self._studio.placeholder())
+
+    # ------------------------------------------------------------------ events
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Single keys, when nothing that takes text has the focus."""
+        if preset := preset_of(event):
+            self.ask.ask_preset(preset)
+        elif letter := letter_of(event):
+            self._studio.photo.choose_key(letter)
+        elif event.key() in (Qt.Key.Key_Left, Qt.Key.Key_Right):
+            self._studio.photo.choose_next(1 if event.key() == Qt.Key.Key_Right else -1)
+        elif event.text() == "/":
+            self.to_question()
+        else:
+            super().keyPressEvent(event)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._split.fit(self.width())
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        self._settings.setValue("window/geometry", self.saveGeometry())
+        self._split.remember()
+        self.hide()  # gone at once for the user; the child process takes a moment
+        self._studio.close()
+        super().closeEvent(event)
+
+
+def _column(*parts: QWidget) -> QWidget:
+    """``parts`` below each other without gaps; the last but fixed ones take the room."""
+    result = QWidget()
+    layout = QVBoxLayout(result)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(0)
+    for part in parts:
+        layout.addWidget(part, 1 if isinstance(part, Stage | Split | QStackedWidget) else 0)
+    return result
