@@ -1,258 +1,176 @@
-"""One llama.cpp context: pictures and tokens in, logits out, and a KV state that is kept between questions."""
+"""One llama.cpp context: tokens and pictures in, logits out, and a KV state that is kept between questions."""
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import time
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from threading import Event
-from typing import Any
+from typing import Any, TypeAlias
 
 import llama_cpp
-import llama_cpp.mtmd_cpp as mtmd
 import numpy as np
 from numpy.typing import NDArray
 
-from facellm.core.faces import RgbImage
 from facellm.engine.errors import EngineError, QuestionTooLong, Stopped
-from facellm.engine.llama_native import BATCH, last_reason
+from facellm.engine.llama_eyes import Eyes
+from facellm.engine.llama_native import BATCH, PARALLEL, last_reason
+from facellm.engine.prompts import Item, Slot, positions
 
-#: Pictures whose embeddings are kept, so that going back to an earlier face encodes nothing
-#: (the nano: 49 × 576 floats, 0.1 MB each; InternVL3-1B: 0.9 MB).
-KEPT_PICTURES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedPicture:
-    """``embedding``: float32 ``[tokens, width]``; ``chunk``: mtmd's chunk that says where they go."""
-
-    key: str
-    embedding: NDArray[np.float32]
-    chunk: Any
-    positions: int
-
-
-#: What stands in the KV state: a token id, or a picture's key.
-Item = int | str
+Logits: TypeAlias = NDArray[np.float32]
+#: A token for a batch: id, position, sequence, whether its logits are wanted.
+_Entry: TypeAlias = tuple[int, int, int, bool]
 
 
 class Context:
     """Not thread-safe; lives in the child's main thread. ``stop`` may be set by another thread."""
 
-    def __init__(self, model: Any, context: Any, eyes: Any, stop: Event) -> None:
-        self._model, self._context, self._eyes, self._stop = model, context, eyes, stop
+    def __init__(self, context: Any, vocabulary_size: int, eyes: Eyes, stop: Event) -> None:
+        self._context, self._eyes, self._stop = context, eyes, stop
+        self._vocabulary_size = vocabulary_size
         self._memory = llama_cpp.llama_get_memory(context)
-        self._vocabulary = llama_cpp.llama_model_get_vocab(model)
-        self.vocabulary_size = int(llama_cpp.llama_vocab_n_tokens(self._vocabulary))
-        self._width = int(llama_cpp.llama_model_n_embd_inp(model))
-        self.size = int(llama_cpp.llama_n_ctx(context))
-        self._pictures: OrderedDict[str, EncodedPicture] = OrderedDict()
+        self._batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
         self._past: list[Item] = []
-        self.encodes = 0
+        self.size = int(llama_cpp.llama_n_ctx(context))
 
-    # ---- text
+    def kept(self, items: Sequence[Item]) -> int:
+        """How many of ``items``, from the first on, the KV state already holds."""
+        count = 0
+        for old, new in zip(self._past, items, strict=False):
+            if old != new:
+                break
+            count += 1
+        return count
 
-    def tokenize(self, text: str, *, special: bool) -> list[int]:
-        """Token ids; ``special``: whether control tokens in ``text`` count as such."""
-        data = text.encode("utf-8")
-        room = len(data) + 8
-        ids = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), ids, room, False, special)
-        return list(ids[:count])
+    def prefill(self, items: Sequence[Item]) -> None:
+        """Bring the KV state to exactly ``items``, decoding only what is new; pictures among that are encoded.
 
-    def piece(self, token: int) -> bytes:
-        """The bytes of a token; control tokens give none."""
-        buffer = ctypes.create_string_buffer(256)
-        length = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, False)
-        return buffer.raw[: max(0, length)]
-
-    def ends(self, token: int) -> bool:
-        return bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
-
-    # ---- pictures
-
-    def encode(self, image: RgbImage) -> tuple[list[Item], float]:
-        """The items that stand for a picture, and the seconds spent encoding (0 when it is kept from before).
-
-        Raises ``Stopped`` or ``EngineError``.
+        Raises ``Stopped``, ``QuestionTooLong`` or ``EngineError``; what was decoded until then is kept.
         """
-        key = hashlib.blake2b(image.tobytes() + bytes(str(image.shape), "ascii"), digest_size=16).hexdigest()
-        chunks = self._chunks(image)
-        items: list[Item] = []
-        seconds = 0.0
-        try:
-            for index in range(mtmd.mtmd_input_chunks_size(chunks)):
-                chunk = mtmd.mtmd_input_chunks_get(chunks, index)
-                if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_TEXT:
-                    count = ctypes.c_size_t()
-                    tokens = mtmd.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
-                    items += [tokens[i] for i in range(count.value)]
-                else:
-                    name = f"{key}:{index}"
-                    seconds += self._encode_chunk(name, chunk)
-                    items.append(name)
-        finally:
-            mtmd.mtmd_input_chunks_free(chunks)
-        return items, seconds
-
-    def embedding(self, items: list[Item]) -> NDArray[np.float32]:
-        """Embeddings of a picture's items, ``[tokens, width]``."""
-        return np.concatenate([self._pictures[item].embedding for item in items if isinstance(item, str)])
-
-    def _chunks(self, image: RgbImage) -> Any:
-        pixels = np.ascontiguousarray(image, np.uint8)
-        height, width, _ = pixels.shape
-        bitmap = mtmd.mtmd_bitmap_init(width, height, pixels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8)))
-        marker = mtmd.mtmd_default_marker()
-        text = mtmd.mtmd_input_text()
-        text.text, text.text_len = marker, len(marker)
-        text.add_special, text.parse_special = False, True
-        chunks = mtmd.mtmd_input_chunks_init()
-        try:
-            array = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
-            if mtmd.mtmd_tokenize(self._eyes, chunks, ctypes.byref(text), array, 1):
-                mtmd.mtmd_input_chunks_free(chunks)
-                raise EngineError(f"The picture cannot be prepared: {last_reason()}")
-        finally:
-            mtmd.mtmd_bitmap_free(bitmap)
-        return chunks
-
-    def _encode_chunk(self, name: str, chunk: Any) -> float:
-        if name in self._pictures:
-            self._pictures.move_to_end(name)
-            return 0.0
-        started = time.monotonic()
-        code = mtmd.mtmd_encode_chunk(self._eyes, chunk)
-        if self._stop.is_set():  # an aborted encode returns 0 all the same
-            raise Stopped("stopped")
-        if code:
-            raise EngineError(f"The picture cannot be encoded: {last_reason()}")
-        count = mtmd.mtmd_input_chunk_get_n_tokens(chunk)
-        values = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._eyes), shape=(count * self._width,))
-        embedding = values.reshape(count, self._width).copy()
-        positions = int(mtmd.mtmd_input_chunk_get_n_pos(chunk))
-        self._pictures[name] = EncodedPicture(name, embedding, mtmd.mtmd_input_chunk_copy(chunk), positions)
-        self.encodes += 1
-        while len(self._pictures) > KEPT_PICTURES:
-            _, oldest = self._pictures.popitem(last=False)
-            mtmd.mtmd_input_chunk_free(oldest.chunk)
-        return time.monotonic() - started
-
-    # ---- decoding
-
-    def positions(self, items: list[Item]) -> int:
-        """Places that items take in the context."""
-        return sum(self._pictures[item].positions if isinstance(item, str) else 1 for item in items)
-
-    def prefill(self, items: list[Item]) -> None:
-        """Bring the KV state to ``items``, decoding only what is new; the last item must be a token.
-
-        Afterwards :meth:`logits` holds the distribution after the last item. Raises ``Stopped``,
-        ``QuestionTooLong`` or ``EngineError``.
-        """
-        if self.positions(items) >= self.size:
-            raise QuestionTooLong(
-                f"Picture and question take {self.positions(items)} tokens, the context holds {self.size}.",
-                "Ask a shorter question, or start a new conversation.",
-            )
-        shared = 0
-        while shared < min(len(self._past), len(items) - 1) and self._past[shared] == items[shared]:
-            shared += 1
-        self._past = self._past[:shared]
-        position = self.positions(self._past)
-        llama_cpp.llama_memory_seq_rm(self._memory, 0, position, -1)
+        if positions(items) > self.size:
+            raise QuestionTooLong(f"{positions(items)} tokens do not fit into the context of {self.size}.")
+        self._shorten(self.kept(items))
         run: list[int] = []
-        for item in items[shared:]:
-            if isinstance(item, int):
+        for item in items[len(self._past) :]:
+            if isinstance(item, Slot):
+                self._extend(run)
+                run = []
+                self._read(item)
+            else:
                 run.append(item)
-                continue
-            self._decode_run(run)
-            run = []
-            self._decode_picture(item)
-        self._decode_run(run)
+        self._extend(run)
 
-    def extend(self, token: int) -> None:
-        """Decode one more token."""
-        self._decode_run([token])
+    def logits_after(self, items: Sequence[Item]) -> Logits:
+        """Logits ``[vocabulary]`` after ``items``, whose last is a token. Raises as :meth:`prefill`."""
+        self._shorten(min(self.kept(items), len(items) - 1))
+        self.prefill(items)
+        return self._logits(-1)
 
-    def logits(self, index: int = -1) -> NDArray[np.float32]:
-        """Logits after the last decoded token (or at batch place ``index``), a copy, ``[vocabulary]``."""
-        pointer = llama_cpp.llama_get_logits_ith(self._context, index)
-        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,)).copy()
+    def logits_after_next(self, token: int) -> Logits:
+        """Logits after one more token. Raises as :meth:`prefill`."""
+        self._extend([token])
+        return self._logits(-1)
 
-    def branch(self, tails: list[list[int]]) -> list[NDArray[np.float32]]:
-        """Logits after each of several continuations of the present state, decoded together.
+    def branch(self, tails: Sequence[tuple[Sequence[int], int]]) -> list[list[Logits]]:
+        """Continue the present state in several ways at once; the state itself stays as it is.
 
-        The state itself stays as it is. At most ``PARALLEL - 1`` continuations.
+        Each tail is (tokens, n): the result holds the logits after each of its last n tokens. Tails are
+        decoded together where they fit. Raises as :meth:`prefill`.
         """
-        start = self.positions(self._past)
-        total = sum(map(len, tails))
-        found: list[NDArray[np.float32]] = []
-        batch = llama_cpp.llama_batch_init(total, 0, 1)
-        try:
-            ends = []
-            for number, tail in enumerate(tails):
-                llama_cpp.llama_memory_seq_cp(self._memory, 0, number + 1, -1, -1)
-                for offset, token in enumerate(tail):
-                    self._put(batch, token, start + offset, number + 1, offset + 1 == len(tail))
-                ends.append(batch.n_tokens - 1)
-            self._check(llama_cpp.llama_decode(self._context, batch))
-            found = [self.logits(place) for place in ends]
-        finally:
-            llama_cpp.llama_batch_free(batch)
-            for number in range(len(tails)):
-                llama_cpp.llama_memory_seq_rm(self._memory, number + 1, -1, -1)
+        found: list[list[Logits]] = []
+        for group in self._groups(tails):
+            try:
+                found += self._branch(group)
+            finally:
+                for sequence in range(1, len(group) + 1):
+                    llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
         return found
 
-    def forget(self) -> None:
-        """Empty the KV state (kept embeddings stay)."""
-        llama_cpp.llama_memory_seq_rm(self._memory, 0, -1, -1)
-        self._past = []
+    def _groups(self, tails: Sequence[tuple[Sequence[int], int]]) -> Iterator[list[tuple[Sequence[int], int]]]:
+        room = self.size - positions(self._past)
+        group: list[tuple[Sequence[int], int]] = []
+        used = 0
+        for tail in tails:
+            if len(tail[0]) > room:
+                raise QuestionTooLong(f"A question takes {len(tail[0])} tokens, the context has room for {room}.")
+            if group and (len(group) == PARALLEL - 1 or used + len(tail[0]) > room):
+                yield group
+                group, used = [], 0
+            group.append(tail)
+            used += len(tail[0])
+        if group:
+            yield group
 
-    def _decode_run(self, tokens: list[int]) -> None:
-        for start in range(0, len(tokens), BATCH):
-            part = tokens[start : start + BATCH]
-            position = self.positions(self._past)
-            batch = llama_cpp.llama_batch_init(len(part), 0, 1)
-            try:
-                for offset, token in enumerate(part):
-                    self._put(batch, token, position + offset, 0, offset + 1 == len(part))
-                self._check(llama_cpp.llama_decode(self._context, batch))
-            finally:
-                llama_cpp.llama_batch_free(batch)
-            self._past += part
+    def _branch(self, group: Sequence[tuple[Sequence[int], int]]) -> list[list[Logits]]:
+        start = positions(self._past)
+        entries: list[_Entry] = []
+        for sequence, (tokens, wanted) in enumerate(group, 1):
+            llama_cpp.llama_memory_seq_cp(self._memory, 0, sequence, -1, -1)
+            first = len(tokens) - wanted
+            entries += [(token, start + place, sequence, place >= first) for place, token in enumerate(tokens)]
+        found: list[list[Logits]] = [[] for _ in group]
+        for part in _parts(entries):
+            self._decode(part)
+            for place, (_, _, sequence, wanted_here) in enumerate(part):
+                if wanted_here:
+                    found[sequence - 1].append(self._logits(place))
+        return found
 
-    def _decode_picture(self, name: str) -> None:
-        picture = self._pictures[name]
-        after = llama_cpp.llama_pos(0)
-        code = mtmd.mtmd_helper_decode_image_chunk(
-            self._eyes, self._context, picture.chunk,
-            picture.embedding.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
-            llama_cpp.llama_pos(self.positions(self._past)), llama_cpp.llama_seq_id(0), BATCH,
-            ctypes.byref(after), mtmd.mtmd_helper_post_decode_callback(), None,
-        )  # fmt: skip
+    def _extend(self, tokens: Sequence[int]) -> None:
+        start = positions(self._past)
+        for part in _parts([(token, start + place, 0, False) for place, token in enumerate(tokens)]):
+            part[-1] = (*part[-1][:3], True)
+            self._decode(part)
+            self._past += [token for token, *_ in part]
+
+    def _read(self, slot: Slot) -> None:
+        self._look_up()
+        self._eyes.encode([slot])
+        code = self._eyes.decode(slot, self._context, positions(self._past), BATCH)
+        if code:  # mtmd leaves the context as it was in the middle of its work
+            llama_cpp.llama_set_causal_attn(self._context, True)
         self._check(code)
-        self._past.append(name)
+        self._past.append(slot)
 
-    @staticmethod
-    def _put(batch: Any, token: int, position: int, sequence: int, wants_logits: bool) -> None:
-        place = batch.n_tokens
-        batch.token[place] = token
-        batch.pos[place] = position
-        batch.n_seq_id[place] = 1
-        batch.seq_id[place][0] = sequence
-        batch.logits[place] = wants_logits
-        batch.n_tokens = place + 1
+    def _shorten(self, count: int) -> None:
+        """Keep only the first ``count`` items."""
+        self._past = self._past[:count]
+        if not llama_cpp.llama_memory_seq_rm(self._memory, 0, positions(self._past), -1):
+            # Some models (recurrent ones) cannot forget a part.
+            llama_cpp.llama_memory_seq_rm(self._memory, 0, -1, -1)
+            self._past = []
+
+    def _decode(self, entries: Sequence[_Entry]) -> None:
+        self._look_up()
+        batch = self._batch
+        for place, (token, position, sequence, wanted) in enumerate(entries):
+            batch.token[place] = token
+            batch.pos[place] = position
+            batch.n_seq_id[place] = 1
+            batch.seq_id[place][0] = sequence
+            batch.logits[place] = wanted
+        batch.n_tokens = len(entries)
+        self._check(llama_cpp.llama_decode(self._context, batch))
+
+    def _look_up(self) -> None:
+        """Between two computations; within one, llama.cpp asks (on a GPU it does not)."""
+        if self._stop.is_set():
+            raise Stopped("stopped")
 
     def _check(self, code: int) -> None:
-        if self._stop.is_set() and code:
-            self.forget()  # an aborted decode may have left part of a batch behind
+        if code == 0:
+            return
+        self._shorten(len(self._past))  # what a decode that was left early has put behind it
+        if self._stop.is_set():
             raise Stopped("stopped")
         if code == 1:
-            self.forget()
             raise QuestionTooLong("The context is full.", "Ask a shorter question, or start a new conversation.")
-        if code:
-            self.forget()
-            raise EngineError(f"llama.cpp could not compute (code {code}): {last_reason()}")
+        raise EngineError(f"llama.cpp could not compute (code {code}): {last_reason()}")
+
+    def _logits(self, place: int) -> Logits:
+        pointer = llama_cpp.llama_get_logits_ith(self._context, place)
+        return np.ctypeslib.as_array(pointer, shape=(self._vocabulary_size,)).copy()
+
+
+def _parts(entries: list[_Entry]) -> Iterator[list[_Entry]]:
+    """As much as one decode takes at a time."""
+    for start in range(0, len(entries), BATCH):
+        yield entries[start : start + BATCH]

@@ -1,4 +1,4 @@
-"""Loads a model pair with llama.cpp: parameters, logs, devices, memory. Only this room imports ``llama_cpp``."""
+"""Loads a model pair with llama.cpp: parameters, logs, devices. Only the ``llama_*`` files import ``llama_cpp``."""
 
 from __future__ import annotations
 
@@ -6,178 +6,185 @@ import ctypes
 import sys
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
 import llama_cpp.mtmd_cpp as mtmd
-import psutil
+from llama_cpp._ctypes_extensions import load_shared_library
+from llama_cpp._ggml import libggml, libggml_base_path
 
-from facellm.core.package import ModelPackage
-from facellm.engine.errors import BadModel, MissingProjector, NoGpu, OutOfMemory, WrongPair
+from facellm.engine.errors import BadModel, NoGpu, OutOfMemory
 from facellm.engine.protocol import EngineOptions
-from facellm.models.gguf_header import HeaderError, read_header
 
 #: Sequences that one decode may hold: the picture's own and one for each question of ``choose``.
 PARALLEL = 24
 #: Tokens in one decode. Larger batches were no faster on two cores and cost memory.
 BATCH = 512
-#: Bytes that llama.cpp needs beside the weights and the KV state (compute buffers, image graph).
-WORKSPACE = 160 << 20
+#: Asks for every layer, however many the model has.
+ALL_LAYERS = 999
+
+_ERROR, _CONTINUED = 4, 5  # enum ggml_log_level
+_GPU_KINDS = (1, 2)  # enum ggml_backend_dev_type: discrete, integrated
+_AGAIN = "Fetch or build the model again; facellm models verify shows which file is wrong."
+#: Words in llama.cpp's log when memory, not the file, was the trouble.
+_NO_MEMORY = ("failed to allocate", "unable to allocate", "out of memory", "cannot allocate", "bad_alloc")
 
 #: llama.cpp's last log lines: when it returns only NULL, they hold the reason.
-LOG: deque[str] = deque(maxlen=60)
+LOG: deque[str] = deque(maxlen=80)
+_level = 0
 
 
-@llama_cpp.llama_log_callback
 def _on_log(level: int, text: bytes, _data: Any) -> None:
-    line = text.decode("utf-8", "replace").rstrip()
-    if line and level >= 2:
-        LOG.append(line)
+    global _level  # noqa: PLW0603 - a continued line has the level of the line that it continues
+    _level = _level if level == _CONTINUED else level
+    line = text.decode("utf-8", "replace").strip()
+    if not line or line.strip(".") == "":
+        return
+    LOG.append(line)
+    if _level >= _ERROR:  # on its way to the client in case this process does not live to tell
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def silence() -> None:
-    """Send llama.cpp's and mtmd's logs to :data:`LOG` instead of standard error."""
-    llama_cpp.llama_log_set(_on_log, ctypes.c_void_p(0))
-    mtmd.mtmd_log_set(_on_log, ctypes.c_void_p(0))
+_LOG_CALLBACK = llama_cpp.llama_log_callback(_on_log)
+
+
+def capture_logs() -> None:
+    """Send the logs of llama.cpp and mtmd to :data:`LOG`, errors also to standard error."""
+    for set_log in (llama_cpp.llama_log_set, mtmd.mtmd_log_set, mtmd.mtmd_helper_log_set):
+        set_log(_LOG_CALLBACK, None)
 
 
 def last_reason() -> str:
-    """llama.cpp's last error line, or an empty string."""
+    """The last log line that tells of trouble, or an empty string."""
     for line in reversed(LOG):
-        if "error" in line.lower() or "fail" in line.lower():
+        if any(word in line.lower() for word in ("error", "fail", "mismatch", "unknown", "missing", "unsupported")):
             return line
     return LOG[-1] if LOG else ""
 
 
-def check_files(package: ModelPackage) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Headers of both files. Raises ``BadModel``, ``MissingProjector`` or ``WrongPair`` before anything is loaded."""
-    if not package.llm.is_file():
-        raise BadModel(f"The model file {package.llm.name} is missing.", f"It should lie in {package.llm.parent}.")
-    if not package.mmproj.is_file():
-        raise MissingProjector(
-            f"The model has no eyes: {package.mmproj.name} is missing.", f"It should lie in {package.mmproj.parent}."
-        )
-    try:
-        language, eyes = read_header(package.llm), read_header(package.mmproj)
-    except HeaderError as error:
-        raise BadModel(str(error), error.hint) from error
-    if eyes.get("general.architecture") != "clip":
-        raise MissingProjector(f"{package.mmproj.name} is not an mmproj file.", "Choose the model's mmproj GGUF.")
-    width = language.get(f"{language.get('general.architecture')}.embedding_length")
-    sees = eyes.get("clip.vision.projection_dim")
-    pair = {header["facellm.pair"] for header in (language, eyes) if "facellm.pair" in header}
-    if width != sees or len(pair) > 1:
-        raise WrongPair(
-            f"{package.llm.name} and {package.mmproj.name} do not belong together "
-            f"(embedding {width} and {sees}{', pair ids differ' if len(pair) > 1 else ''}).",
-            "Use the two files of one model.",
-        )
-    return language, eyes
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """``layers`` of the language model on the GPU (0: none); ``threads`` of the CPU; ``gpu``: its name."""
+
+    layers: int
+    threads: int
+    gpu: str = ""
+
+    def __str__(self) -> str:
+        cpu = f"CPU, {self.threads} thread{'s' if self.threads != 1 else ''}"
+        if not self.layers:
+            return cpu
+        return f"{self.gpu}, {'all' if self.layers == ALL_LAYERS else self.layers} layers; {cpu}"
 
 
-def check_memory(package: ModelPackage, language: dict[str, Any], options: EngineOptions) -> None:
-    """Raise ``OutOfMemory`` when the weights, the KV state and the workspace cannot fit."""
-    name = language.get("general.architecture")
-    layers, width = int(language.get(f"{name}.block_count", 0)), int(language.get(f"{name}.embedding_length", 0))
-    heads = int(language.get(f"{name}.attention.head_count", 1))
-    kv_heads = int(language.get(f"{name}.attention.head_count_kv", heads))
-    state = 2 * 2 * layers * width * kv_heads // max(1, heads) * options.context  # keys and values, float16
-    needed = package.llm.stat().st_size + package.mmproj.stat().st_size + state + WORKSPACE
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise OutOfMemory(
-            f"The model needs about {needed // 2**20:,} MB of memory; {free // 2**20:,} MB are free.",
-            "Close other programs, choose a smaller model or quantisation, or a smaller context.",
-        )
-
-
-def gpu_layers(options: EngineOptions) -> int:
-    """Layers to put on the GPU. Raises ``NoGpu``."""
-    can = bool(llama_cpp.llama_supports_gpu_offload())
-    if options.device == "cpu":
-        return 0
-    if options.device == "gpu" and not can:
+def placement(options: EngineOptions, cores: int) -> Placement:
+    """Where to compute. Raises ``NoGpu`` when a GPU is demanded and there is none for this llama.cpp."""
+    threads = options.threads or cores
+    gpus = gpu_names() if llama_cpp.llama_supports_gpu_offload() else []
+    if options.device == "gpu" and not gpus:
         raise NoGpu(
             "This build of llama.cpp finds no GPU on this computer.",
-            "Use --device auto or cpu, or set FACELLM_CMAKE_ARGS and run the set-up again to build for your GPU.",
+            "Use --device auto or cpu, or build llama-cpp-python for your GPU.",
         )
-    if not can:
-        return 0
-    return 999 if options.gpu_layers is None else options.gpu_layers
+    if options.device == "cpu" or not gpus:
+        return Placement(0, threads)
+    layers = ALL_LAYERS if options.gpu_layers is None else max(0, options.gpu_layers)
+    return Placement(layers, threads, gpus[0])
 
 
-def cpu_threads(options: EngineOptions) -> int:
-    """Physical cores unless told otherwise: hyper-threads slow llama.cpp down."""
-    return options.threads or psutil.cpu_count(logical=False) or 2
+def gpu_names() -> list[str]:
+    """Names of the GPUs that this llama.cpp can use, for people."""
+    base = load_shared_library("ggml-base", libggml_base_path)
+    count, get = libggml.ggml_backend_dev_count, libggml.ggml_backend_dev_get
+    describe, kind = base.ggml_backend_dev_description, base.ggml_backend_dev_type
+    count.restype, get.restype, describe.restype = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_char_p
+    get.argtypes, describe.argtypes, kind.argtypes = [ctypes.c_size_t], [ctypes.c_void_p], [ctypes.c_void_p]
+    devices = [get(index) for index in range(count())]
+    return [describe(device).decode("utf-8", "replace") for device in devices if kind(device) in _GPU_KINDS]
 
 
-def load_language(path: Path, layers: int, on_progress: Callable[[float], None]) -> Any:
-    """The language model. Raises ``BadModel`` with llama.cpp's own reason."""
-
-    @llama_cpp.llama_progress_callback
-    def progress(share: float, _data: Any) -> bool:
-        on_progress(share)
-        return True
-
+def load_language(path: Path, where: Placement, on_progress: Callable[[float], None]) -> Any:
+    """The language model. Raises ``BadModel`` or ``OutOfMemory`` with llama.cpp's own reason."""
     parameters = llama_cpp.llama_model_default_params()
-    parameters.n_gpu_layers = layers
+    parameters.n_gpu_layers = where.layers
+    nothing = (ctypes.c_void_p * 1)(None)
+    if not where.layers:  # an empty list: with none given, llama.cpp would use a GPU for large batches all the same
+        parameters.devices = ctypes.cast(nothing, ctypes.c_void_p)
+    progress = llama_cpp.llama_progress_callback(_teller(on_progress))
     parameters.progress_callback = progress
     model = llama_cpp.llama_model_load_from_file(_native_path(path), parameters)
     if not model:
-        raise BadModel(f"{path.name} cannot be loaded: {last_reason()}", "Fetch or convert the model again.")
+        raise _load_failure(path)
     return model
 
 
-def new_context(model: Any, options: EngineOptions, threads: int) -> Any:
-    """A context whose sequences share one KV memory. Raises ``OutOfMemory``."""
+def new_context(model: Any, size: int, where: Placement, abort: Any) -> Any:
+    """A context of ``size`` tokens whose sequences share one KV memory. Raises ``OutOfMemory``.
+
+    ``abort``: an ``abort_callback`` that must live as long as the context.
+    """
     parameters = llama_cpp.llama_context_default_params()
-    parameters.n_ctx = options.context
+    parameters.n_ctx = size
     parameters.n_batch = parameters.n_ubatch = BATCH
     parameters.n_seq_max = PARALLEL
     parameters.kv_unified = True
-    parameters.n_threads = parameters.n_threads_batch = threads
+    parameters.swa_full = True  # or models with a sliding window could not forget a question
+    parameters.n_threads = parameters.n_threads_batch = where.threads
+    parameters.offload_kqv = parameters.op_offload = bool(where.layers)
     parameters.no_perf = True
     context = llama_cpp.llama_init_from_model(model, parameters)
     if not context:
-        raise OutOfMemory(
-            f"There is no room for a context of {options.context} tokens: {last_reason()}", "Choose a smaller context."
-        )
+        raise OutOfMemory(f"There is no room for a context of {size} tokens: {last_reason()}", "Choose a smaller one.")
+    llama_cpp.llama_set_abort_callback(context, abort, None)
     return context
 
 
-def load_eyes(
-    path: Path, model: Any, threads: int, use_gpu: bool, on_progress: Callable[[float], None], keep_going: Any
-) -> tuple[Any, list[Any]]:
-    """The image encoder and the callbacks that must outlive it. Raises ``BadModel``."""
+def load_eyes(path: Path, model: Any, where: Placement, on_progress: Callable[[float], None], keep_going: Any) -> Any:
+    """The image encoder. Raises ``BadModel`` or ``OutOfMemory``.
 
-    @mtmd.mtmd_progress_callback
-    def progress(share: float, _data: Any) -> bool:
-        on_progress(share)
-        return True
-
+    ``keep_going``: a ``ggml_backend_sched_eval_callback`` that must live as long as the encoder.
+    """
     parameters = mtmd.mtmd_context_params_default()
-    parameters.use_gpu = use_gpu
+    parameters.use_gpu = bool(where.layers)
     parameters.print_timings = False
-    parameters.n_threads = threads
-    parameters.warmup = False  # the canary warms up
-    parameters.progress_callback = progress
+    parameters.n_threads = where.threads
+    parameters.warmup = False  # the self-test warms up
     parameters.cb_eval = keep_going
+    progress = mtmd.mtmd_progress_callback(_teller(on_progress))
+    parameters.progress_callback = progress
     eyes = mtmd.mtmd_init_from_file(_native_path(path), model, parameters)
     if not eyes:
-        raise BadModel(f"{path.name} cannot be loaded: {last_reason()}", "Fetch or convert the model again.")
-    return eyes, [progress, keep_going]
-
-
-def device_name(layers: int, threads: int) -> str:
-    """What computes, for people."""
-    if layers:
-        return "GPU" if sys.platform != "darwin" else "GPU (Metal)"
-    return f"CPU, {threads} threads"
+        raise _load_failure(path)
+    if not mtmd.mtmd_support_vision(eyes):
+        raise BadModel(f"{path.name} is not made for pictures.", "Choose the model's own mmproj GGUF.")
+    return eyes
 
 
 def runtime_version() -> str:
-    return f"llama-cpp-python {llama_cpp.__version__}"
+    """The binding's version and that of llama.cpp itself."""
+    return f"llama-cpp-python {llama_cpp.__version__} (llama.cpp {llama_cpp.llama_version().decode()})"
+
+
+def _teller(on_progress: Callable[[float], None]) -> Callable[[float, Any], bool]:
+    """llama.cpp reports hundreds of times; whole percents are enough."""
+    last = -1
+
+    def tell(share: float, _data: Any) -> bool:
+        nonlocal last
+        if int(share * 100) > last:
+            last = int(share * 100)
+            on_progress(min(1.0, max(0.0, share)))
+        return True
+
+    return tell
+
+
+def _load_failure(path: Path) -> BadModel | OutOfMemory:
+    if any(words in line.lower() for line in LOG for words in _NO_MEMORY):
+        return OutOfMemory(f"{path.name} does not fit into memory: {last_reason()}", "Choose a smaller model.")
+    return BadModel(f"{path.name} cannot be loaded: {last_reason()}", _AGAIN)
 
 
 def _native_path(path: Path) -> bytes:

@@ -1,281 +1,243 @@
-"""Answers questions with a loaded model pair: free text, or one of given choices with a probability each."""
+"""A loaded model pair that answers questions: free text, or one of given choices with a probability each."""
 
 from __future__ import annotations
 
 import codecs
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
 import llama_cpp
 import numpy as np
-from numpy.typing import NDArray
 
-from facellm.core import canary
-from facellm.core.ask import Answer, ChoiceProbability, Question, Timings, Turn
+from facellm.core.ask import Answer, Question, Timings, Turn
 from facellm.core.faces import RgbImage
 from facellm.core.package import ModelPackage
-from facellm.core.prompt import choice_keys, user_text
+from facellm.core.prompt import user_text
 from facellm.engine import llama_native as native
-from facellm.engine.errors import BadModel, EngineError, QuestionTooLong, RuntimeChanged, Stopped
-from facellm.engine.llama_context import Context, Item
+from facellm.engine.canary import check_canary
+from facellm.engine.choices import ballot
+from facellm.engine.errors import EngineError, OutOfMemory, QuestionTooLong, Stopped
+from facellm.engine.llama_context import Context
+from facellm.engine.llama_eyes import Eyes
+from facellm.engine.llama_vocabulary import Vocabulary
+from facellm.engine.package_check import PackageHeaders, check_files, check_memory, stored_bytes
+from facellm.engine.prompts import Item, Prompt, Slot, tokenize
 from facellm.engine.protocol import AskEvent, AskRequest, Done, Encoded, EngineInfo, EngineOptions, Loading, Token
-from facellm.engine.template import Picture, Said, as_text, compose
+from facellm.engine.sampling import draw, goes_in_circles, log_softmax
+from facellm.engine.template import ChatTemplate
+from facellm.engine.threads import usable_cores
 
-#: Below this mean token cosine the runtime computes something else than the model was trained on.
-#: Measured for the nano: 0.9999 on f16 weights; a shift by one patch gives less than 0.9.
-CANARY_COSINE = 0.999
+#: Nodes of the image graph between two looks at the stop flag. The nano's graph has 371 nodes in 0.35 s on one
+#: core; CPU time of an encode is the same within 1 % for a look at every node, every 4, 16, 64 and none.
+STRETCH = 4
+#: A longer text is refused before it is tokenised: no token of any model is this long on average.
+CHARACTERS_PER_TOKEN = 32
+#: The answer never claims more than this share of the context, whatever its limit: pictures and question come first.
+ANSWER_SHARE = 0.5
 
-#: Nodes of the image graph between two looks at the stop flag: about ten looks a picture for the nano.
-STRETCH = 24
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where an answer's clock began, and what its pictures took."""
+
+    begun: float
+    encoded: Encoded
+    prompt: Prompt
+
+    def timings(self, first_s: float, tokens: int, since_first_s: float) -> Timings:
+        rate = (tokens - 1) / since_first_s if tokens > 1 and since_first_s > 0 else 0.0
+        return Timings(
+            self.encoded.seconds, first_s, tokens, rate, self.prompt.tokens, self.encoded.image_tokens
+        )  # fmt: skip
 
 
 class Runtime:
-    """A loaded model. Raises the engine's errors; ``stop`` ends work early with ``finish == "stopped"``."""
+    """Raises the engine's errors; when ``stop`` is set by another thread, work ends early."""
 
     def __init__(
         self, package: ModelPackage, options: EngineOptions, stop: Event, tell: Callable[[Loading], None]
     ) -> None:
-        started = time.monotonic()
-        self._package, self._stop = package, stop
-        native.silence()
-        language, eyes = native.check_files(package)
-        native.check_memory(package, language, options)
-        layers, threads = native.gpu_layers(options), native.cpu_threads(options)
+        begun = time.monotonic()
+        self._package, self._options, self._stop = package, options, stop
+        native.capture_logs()
+        headers = check_files(package)
         llama_cpp.llama_backend_init()
-        model = native.load_language(package.llm, layers, lambda share: tell(Loading("language model", share)))
-        native_context = native.new_context(model, options, threads)
-        self._callbacks = self._stoppable(native_context)
-        projector, kept = native.load_eyes(
-            package.mmproj, model, threads, bool(layers), lambda share: tell(Loading("image encoder", share)),
-            self._callbacks[1],
-        )  # fmt: skip
-        self._callbacks += kept
-        self.context = Context(model, native_context, projector, stop)
-        self._template = str(language.get("tokenizer.chat_template") or "")
-        if not self._template:
-            raise BadModel(f"{package.llm.name} carries no chat template.", "Convert the model anew.")
-        self._special = self._special_tokens(language)
-        self._temperature = float(language.get("facellm.choice_temperature", 1.0))
-        self._check_canary(eyes)
+        where = native.placement(options, usable_cores())
+        try:
+            self._load(headers, where, tell)
+        except OutOfMemory:
+            if not where.layers or options.device == "gpu":
+                raise
+            where = native.Placement(0, where.threads)  # "auto": what the GPU has no room for, the CPU does
+            self._load(headers, where, tell)
+        check_canary(headers.eyes, package.tile, self._embed, lambda share: tell(Loading("self-test", share)))
         self.info = EngineInfo(
-            package.title or package.name, native.device_name(layers, threads), self.context.size, threads,
-            native.runtime_version(), package.llm.stat().st_size, package.mmproj.stat().st_size,
-            time.monotonic() - started, os.getpid(),
+            package.title or package.name, str(where), self.context.size, where.threads, native.runtime_version(),
+            stored_bytes(package.llm), stored_bytes(package.mmproj), time.monotonic() - begun, os.getpid(),
         )  # fmt: skip
 
     # ---- asking
 
     def ask(self, request: AskRequest) -> Iterator[AskEvent]:
-        """Yield ``Encoded``, then ``Token``s, then ``Done``. Raises the engine's errors."""
-        if request.question.choices:
-            yield from self._ask_choice(request)
-            return
+        """Yield ``Encoded`` if there are pictures, ``Token``s, and last ``Done``."""
         begun = time.monotonic()
-        encoded, pictures = self._encode(request.images)
-        yield encoded
-        items, prompt = self._fit(request, pictures)
-        self.context.prefill(items)
-        yield from self._generate(request, encoded, prompt, len(items), time.monotonic() - begun)
+        prompt = self._fitting(request, self.eyes.look(request.images))
+        encoded = self._encode(prompt, bool(request.question.choices))
+        if request.images:
+            yield encoded
+        start = _Start(begun, encoded, prompt)
+        try:
+            if request.question.choices:
+                answer = self._choose([request.question], [prompt], start)[0]
+                yield Token(answer.text, answer.logprobs[0])
+                yield Done(answer, prompt.text)
+            else:
+                yield from self._generate(request, start)
+        except Stopped:
+            yield Done(Answer("", start.timings(0.0, 0, 0.0), "stopped"), prompt.text)
 
-    def choose(self, images: tuple[RgbImage, ...], questions: tuple[Question, ...]) -> tuple[Answer, ...]:
-        """Closed questions about the same pictures, decoded together: one pass over all of them."""
-        encoded, pictures = self._encode(images)
+    def choose(self, images: Sequence[RgbImage], questions: Sequence[Question]) -> tuple[Answer, ...]:
+        """Closed questions about the same pictures, decoded together. Raises ``Stopped`` besides."""
+        if not questions:
+            return ()
         begun = time.monotonic()
-        sequences = [self._items(user_text(q.text, q.choices), (), pictures)[0] for q in questions]
-        shared = min(len(sequence) - 1 for sequence in sequences)
-        while any(sequence[:shared] != sequences[0][:shared] for sequence in sequences):
-            shared -= 1
-        self.context.prefill(sequences[0][:shared])
-        answers: list[Answer] = []
-        for group in self._groups([sequence[shared:] for sequence in sequences]):
-            tails = [[item for item in tail if isinstance(item, int)] for tail in group]
-            for logits in self.context.branch(tails):
-                question = questions[len(answers)]
-                timings = Timings(encoded.seconds, time.monotonic() - begun, 1, 0.0, 0, encoded.image_tokens)
-                answers.append(self._chosen(question, logits, timings))
-        return tuple(answers)
+        pictures = self.eyes.look(images)
+        prompts = [self._fitting(AskRequest((), question, max_tokens=1), pictures) for question in questions]
+        return tuple(self._choose(questions, prompts, _Start(begun, self._encode(prompts[0], True), prompts[0])))
 
-    def _groups(self, tails: list[list[Item]]) -> Iterator[list[list[Item]]]:
-        """Tails that fit into one decode."""
-        group: list[list[Item]] = []
-        room = min(native.BATCH, self.context.size // 2)
-        for tail in tails:
-            if group and (len(group) >= native.PARALLEL - 1 or sum(map(len, group)) + len(tail) > room):
-                yield group
-                group = []
-            group.append(tail)
-        yield group
-
-    def _ask_choice(self, request: AskRequest) -> Iterator[AskEvent]:
-        begun = time.monotonic()
-        encoded, pictures = self._encode(request.images)
-        yield encoded
-        question = request.question
-        items, prompt = self._items(user_text(question.text, question.choices), request.history, pictures)
-        self.context.prefill(items)
-        seconds = time.monotonic() - begun
-        timings = Timings(encoded.seconds, seconds, 1, 0.0, len(items), encoded.image_tokens)
-        answer = self._chosen(question, self.context.logits(), timings)
-        yield Token(answer.text, float(np.log(max(choice.p for choice in answer.choices))))
-        yield Done(answer, prompt)
-
-    def _chosen(self, question: Question, logits: NDArray[np.float32], timings: Timings) -> Answer:
-        logp = _log_softmax(logits) / self._temperature
-        scores = [
-            float(np.logaddexp.reduce([logp[token] for token in self._variants(key)]))
-            for key in choice_keys(question.choices)
+    def _choose(self, questions: Sequence[Question], prompts: Sequence[Prompt], start: _Start) -> list[Answer]:
+        trained = "facellm.choice_temperature" in self._language
+        ballots = [ballot(q, p, self.vocabulary, trained_keys=trained) for q, p in zip(questions, prompts, strict=True)]
+        first = prompts[0]
+        self.context.prefill(first.items[: first.head])
+        tails = [one.tails() for one in ballots]
+        rows = iter(self.context.branch([tail for group in tails for tail in group]))
+        seconds = time.monotonic() - start.begun
+        temperature = float(self._language.get("facellm.choice_temperature", 1.0))
+        return [
+            one.answer(
+                [next(rows) for _ in group], temperature, _Start(0, start.encoded, one.prompt).timings(seconds, 1, 0)
+            )
+            for one, group in zip(ballots, tails, strict=True)
         ]
-        weights = np.exp(np.array(scores) - max(scores))
-        choices = tuple(
-            ChoiceProbability(text, float(p)) for text, p in zip(question.choices, weights / weights.sum(), strict=True)
-        )
-        best = max(choices, key=lambda choice: choice.p)
-        return Answer(best.text, timings, "end", choices, (float(max(scores)),))
 
-    def _variants(self, key: str) -> set[int]:
-        """First tokens that mean ``key``: models begin a yes with either case."""
-        forms = {key, key.capitalize()} if len(key) > 1 else {key}
-        return {self.context.tokenize(form, special=False)[0] for form in forms}
+    def _generate(self, request: AskRequest, start: _Start) -> Iterator[AskEvent]:
+        rng = np.random.default_rng(request.seed + self._options.seed)
+        spell = codecs.getincrementaldecoder("utf-8")("replace")
+        limit = min(request.max_tokens, self.context.size - start.prompt.tokens)
+        texts: list[str] = []
+        tokens: list[int] = []
+        logprobs: list[float] = []
+        finish, first_at = "stopped", 0.0  # unless the loop gets as far as to say otherwise
+        with suppress(Stopped):
+            logits = self.context.logits_after(start.prompt.items)
+            while True:
+                scores = log_softmax(logits)
+                token = draw(scores, request.temperature, rng)
+                first_at = first_at or time.monotonic()
+                if self.vocabulary.ends(token):
+                    finish = "end"
+                    break
+                tokens.append(token)
+                logprobs.append(float(scores[token]))
+                text = spell.decode(self.vocabulary.piece(token))
+                texts.append(text if texts and any(texts) else text.lstrip())
+                yield Token(texts[-1], logprobs[-1])
+                if len(tokens) >= limit or goes_in_circles(tokens):
+                    finish = "length"
+                    break
+                logits = self.context.logits_after_next(token)
+        now = time.monotonic()
+        first_s, rest_s = (first_at - start.begun, now - first_at) if first_at else (0.0, 0.0)
+        timings = start.timings(first_s, len(tokens), rest_s)
+        yield Done(Answer("".join(texts).strip(), timings, finish, (), tuple(logprobs)), start.prompt.text)
 
-    # ---- parts of an answer
+    # ---- parts of a question
 
-    def _encode(self, images: tuple[RgbImage, ...]) -> tuple[Encoded, list[list[Item]]]:
-        tile = self._package.tile
-        for image in images:
-            if image.shape != (tile, tile, 3):
-                raise EngineError(f"This model takes pictures of {tile}×{tile} pixels, got {image.shape}.")
-        before, pictures, seconds = self.context.encodes, [], 0.0
-        for image in images:
-            items, spent = self.context.encode(image)
-            pictures.append(items)
-            seconds += spent
-        tokens = sum(self.context.positions(items) for items in pictures)
-        return Encoded(seconds, tokens, self.context.encodes == before), pictures
-
-    def _fit(self, request: AskRequest, pictures: list[list[Item]]) -> tuple[list[Item], str]:
-        """The prompt; the oldest turns are left out until it fits together with the answer."""
+    def _fitting(self, request: AskRequest, pictures: Sequence[Sequence[Item]]) -> Prompt:
+        """The prompt; the oldest turns are left out until it fits together with the answer. Never the pictures."""
+        text = user_text(request.question.text, request.question.choices)
+        room = self.context.size - max(1, min(request.max_tokens, int(self.context.size * ANSWER_SHARE)))
         history = request.history
         while True:
-            items, prompt = self._items(request.question.text, history, pictures)
-            room = self.context.size - self.context.positions(items)
-            if room >= min(request.max_tokens, 64):
-                return items, prompt
+            prompt = self._prompt(text, history, pictures)
+            if prompt.tokens <= room:
+                return prompt
             if not history:
                 raise QuestionTooLong(
-                    f"Picture and question leave {max(0, room)} tokens for an answer.", "Ask a shorter question."
+                    f"Pictures and question take {prompt.tokens:,} tokens; the context has room for {room:,}.",
+                    "Ask a shorter question, or with fewer pictures.",
                 )
             history = history[1:]
 
-    def _items(self, text: str, history: tuple[Turn, ...], pictures: list[list[Item]]) -> tuple[list[Item], str]:
-        pieces = compose(self._template, text.strip(), history, len(pictures), self._special)
-        items: list[Item] = []
-        for piece in pieces:
-            if isinstance(piece, Picture):
-                items += pictures[piece.index]
-            else:
-                items += self.context.tokenize(piece.text, special=not isinstance(piece, Said))
-        return items, as_text(pieces)
+    def _prompt(self, text: str, history: tuple[Turn, ...], pictures: Sequence[Sequence[Item]]) -> Prompt:
+        longest = self.context.size * CHARACTERS_PER_TOKEN
+        if len(text) > longest:
+            raise QuestionTooLong(f"The question has {len(text):,} characters.", "Ask a shorter question.")
+        history = tuple(Turn(turn.question[:longest], turn.answer[:longest]) for turn in history)
+        return tokenize(self._template.compose(text, history, len(pictures)), pictures, self.vocabulary)
 
-    def _generate(
-        self, request: AskRequest, encoded: Encoded, prompt: str, prompt_tokens: int, prefill_s: float
-    ) -> Iterator[AskEvent]:
-        rng = np.random.default_rng(request.seed)
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        texts: list[str] = []
-        logprobs: list[float] = []
-        finish, first_s, begun = "length", 0.0, time.monotonic()
-        limit = min(request.max_tokens, self.context.size - prompt_tokens - encoded.image_tokens)
-        for _ in range(limit):
-            logp = _log_softmax(self.context.logits())
-            token = _sample(logp, request.temperature, rng)
-            first_s = first_s or prefill_s + time.monotonic() - begun
-            if self.context.ends(token):
-                finish = "end"
-                break
-            logprobs.append(float(logp[token]))
-            if text := decoder.decode(self.context.piece(token)):
-                texts.append(text)
-                yield Token(text, logprobs[-1])
-            try:
-                if self._stop.is_set():
-                    raise Stopped("stopped")
-                self.context.extend(token)
-            except Stopped:
-                finish = "stopped"
-                break
-        spent = time.monotonic() - begun
-        timings = Timings(
-            encoded.seconds, first_s or prefill_s, len(logprobs), len(logprobs) / spent if spent else 0.0,
-            prompt_tokens, encoded.image_tokens,
-        )  # fmt: skip
-        yield Done(Answer("".join(texts).strip(), timings, finish, (), tuple(logprobs)), prompt)
+    def _encode(self, prompt: Prompt, closed: bool) -> Encoded:
+        """Encode what the KV state does not hold yet."""
+        items = prompt.items[: prompt.head] if closed else prompt.items
+        before = self.eyes.encodes
+        seconds = self.eyes.encode(items[self.context.kept(items) :])
+        tokens = sum(item.tokens for item in items if isinstance(item, Slot))
+        return Encoded(seconds, tokens, self.eyes.encodes == before, self.eyes.encodes)
+
+    def _embed(self, image: RgbImage) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Embeddings of a picture, ``[tokens, width]``."""
+        slots = [item for item in self.eyes.look([image])[0] if isinstance(item, Slot)]
+        self.eyes.encode(slots)
+        return np.concatenate([self.eyes.embedding(slot) for slot in slots])
 
     # ---- set-up
 
-    def _stoppable(self, context: Any) -> list[Any]:
-        """Callbacks that llama.cpp asks between operations; they must live as long as the context."""
+    def _load(self, headers: PackageHeaders, where: native.Placement, tell: Callable[[Loading], None]) -> None:
+        package, size = self._package, self._context_size(headers.language)
+        if not where.layers:
+            check_memory(package, headers, size)
+        abort, keep_going = self._callbacks = self._looks_at_stop()
+        model = native.load_language(package.llm, where, lambda share: tell(Loading("language model", share)))
+        context = native.new_context(model, size, where, abort)
+        projector = native.load_eyes(
+            package.mmproj, model, where, lambda share: tell(Loading("image encoder", share)), keep_going
+        )
+        self._language = headers.language
+        self.vocabulary = Vocabulary(model)
+        self.eyes = Eyes(projector, int(llama_cpp.llama_model_n_embd_inp(model)), self._stop)
+        self.context = Context(context, self.vocabulary.size, self.eyes, self._stop)
+        self._template = ChatTemplate(
+            str(headers.language.get("tokenizer.chat_template", "")),
+            bos=self.vocabulary.text(self.vocabulary.bos), eos=self.vocabulary.text(self.vocabulary.eos),
+        )  # fmt: skip
 
-        @llama_cpp.ggml_abort_callback
+    def _context_size(self, language: dict[str, Any]) -> int:
+        """As asked for, but not beyond what the model was trained for."""
+        trained = int(language.get(f"{language['general.architecture']}.context_length", 0))
+        if self._options.context < 1:
+            raise EngineError(f"A context of {self._options.context} tokens is impossible.", "Choose 512 or more.")
+        return min(self._options.context, trained) if trained else self._options.context
+
+    def _looks_at_stop(self) -> tuple[Any, Any]:
+        """Callbacks that llama.cpp asks between operations: for the language model, for the image encoder."""
+        nodes = 0
+
         def abort(_data: Any) -> bool:
             return self._stop.is_set()
 
-        nodes = 0
-
-        @llama_cpp.ggml_backend_sched_eval_callback
         def keep_going(_tensor: Any, ask: bool, _data: Any) -> bool:
             nonlocal nodes
             if not ask:
                 return not self._stop.is_set()
-            # "Do you want to see this node?" Only after a seen one can the graph be left, so every
-            # few nodes yes; the stretches between run at full speed.
+            # "Do you want to see this node?" Only after a seen one can the graph be left; the
+            # stretches between run at full speed.
             nodes += 1
-            return nodes % STRETCH == 0
+            return nodes % STRETCH == 0 or self._stop.is_set()
 
-        llama_cpp.llama_set_abort_callback(context, abort, None)
-        return [abort, keep_going]
-
-    def _special_tokens(self, language: dict[str, Any]) -> dict[str, str]:
-        names = {}
-        for name in ("bos", "eos"):
-            token = language.get(f"tokenizer.ggml.{name}_token_id")
-            vocabulary = llama_cpp.llama_model_get_vocab(self.context._model)  # noqa: SLF001 - one room
-            text = llama_cpp.llama_vocab_get_text(vocabulary, int(token)) if token is not None else b""
-            names[f"{name}_token"] = (text or b"").decode("utf-8", "replace")
-        return names
-
-    def _check_canary(self, eyes: dict[str, Any]) -> None:
-        expected = eyes.get("facellm.canary.embedding")
-        if expected is None:
-            return
-        if eyes.get("facellm.canary.picture") != canary.PICTURE:
-            raise RuntimeChanged("This model was made for a newer FaceLLM.", "Update FaceLLM.")
-        items, _ = self.context.encode(canary.waves(self._package.tile))
-        tokens = int(eyes["facellm.canary.tokens"])
-        wanted = np.array(expected, np.float32).reshape(tokens, -1)
-        found = self.context.embedding(items)[:tokens]
-        cosine = (wanted * found).sum(1) / (np.linalg.norm(wanted, axis=1) * np.linalg.norm(found, axis=1) + 1e-9)
-        if not cosine.mean() >= CANARY_COSINE:
-            raise RuntimeChanged(
-                f"This version of llama.cpp computes other image embeddings than the model was trained on "
-                f"(cosine {cosine.mean():.4f}, at least {CANARY_COSINE} expected).",
-                "Install the version of llama-cpp-python that FaceLLM pins.",
-            )
-
-
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - float(logits.max())
-    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
-
-
-def _sample(logp: NDArray[np.float64], temperature: float, rng: np.random.Generator) -> int:
-    """The best token at temperature 0; otherwise one of the nucleus that holds 95 % of the mass."""
-    if temperature <= 0:
-        return int(logp.argmax())
-    p = np.exp(logp / temperature)
-    p /= p.sum()
-    order = np.argsort(-p)[:256]
-    kept = order[: int(np.searchsorted(np.cumsum(p[order]), 0.95)) + 1]
-    return int(rng.choice(kept, p=p[kept] / p[kept].sum()))
+        return llama_cpp.ggml_abort_callback(abort), llama_cpp.ggml_backend_sched_eval_callback(keep_going)

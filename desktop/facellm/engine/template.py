@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
 
 from facellm.core.ask import Turn
 from facellm.engine.errors import BadModel
 
-#: Private-use characters: they mark places during rendering and cannot come from a keyboard by accident.
+#: Private-use characters: they mark places during rendering; what people write is not in the text by then.
 _TEXT, _IMAGE = "\ue0f1", "\ue0f2"
-_PLACES = re.compile(f"{_TEXT}(\\d+){_TEXT}|({_IMAGE})")
+_PLACES = re.compile(f"{_TEXT}(\\d+){_TEXT}|{_IMAGE}(\\d+){_IMAGE}")
+_HINT = "Convert the model anew, with its chat template."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,63 +38,90 @@ class Picture:
     index: int
 
 
-Piece = Control | Said | Picture
+Piece: TypeAlias = Control | Said | Picture
+Message: TypeAlias = dict[str, Any]
 
 
-def compose(template: str, question: str, history: tuple[Turn, ...], images: int, special: dict[str, str]) -> list[Piece]:
-    """The conversation as pieces in order. The pictures stand in the first user turn, one line end after them.
+class ChatTemplate:
+    """A GGUF's ``tokenizer.chat_template`` (Jinja), run in a sandbox."""
 
-    ``special``: ``bos_token`` and ``eos_token``. Raises ``BadModel`` when the template cannot be rendered.
-    """
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    def __init__(self, source: str, *, bos: str, eos: str) -> None:
+        """Raises ``BadModel`` when ``source`` is empty or no template."""
+        from jinja2 import TemplateError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    said: list[str] = []
+        if not source.strip():
+            raise BadModel("The language model carries no chat template.", _HINT)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"], autoescape=False
+        )
+        environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = lambda layout: datetime.now().astimezone().strftime(layout)
+        try:
+            self._template = environment.from_string(source)
+        except TemplateError as error:
+            raise BadModel(f"The model's chat template is broken: {error}", _HINT) from error
+        self._names = {"bos_token": bos, "eos_token": eos, "add_generation_prompt": True, "enable_thinking": False}
 
-    def place(text: str) -> str:
-        said.append(text)
-        return f"{_TEXT}{len(said) - 1}{_TEXT}"
+    def compose(self, question: str, history: Sequence[Turn], pictures: int) -> list[Piece]:
+        """The conversation as pieces in order; the pictures stand first in the first user turn, then a line end.
 
-    messages = []
-    for turn in history:
-        messages += [{"role": "user", "content": place(turn.question)}, {"role": "assistant", "content": place(turn.answer)}]
-    messages.append({"role": "user", "content": place(question)})
-    if images:
-        messages[0]["content"] = _IMAGE * images + "\n" + messages[0]["content"]
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = _refuse
-    try:
-        rendered = environment.from_string(template).render(messages=messages, add_generation_prompt=True, **special)
-    except (TemplateError, TypeError, ValueError) as error:
-        raise BadModel(f"The model's chat template cannot be rendered: {error}", "Convert the model anew.") from error
-    return _cut(rendered, said, images)
+        Raises ``BadModel`` when the template cannot be rendered or leaves something out.
+        """
+        said = [text for turn in history for text in (turn.question, turn.answer)] + [question]
+        contents = [f"{_TEXT}{index}{_TEXT}" for index in range(len(said))]
+        if pictures:
+            contents[0] = "".join(f"{_IMAGE}{index}{_IMAGE}" for index in range(pictures)) + "\n" + contents[0]
+        reason = ""
+        # Most templates take a text; some only the list form of pictures and texts.
+        for form in (_as_text, _as_list):
+            rendered, reason = self._render([form(index, content) for index, content in enumerate(contents)], reason)
+            pieces = _cut(rendered, said)
+            spoken = [piece.text for piece in pieces if isinstance(piece, Said)]
+            seen = [piece.index for piece in pieces if isinstance(piece, Picture)]
+            if spoken == said and seen == list(range(pictures)):
+                return pieces
+        raise BadModel(f"The model's chat template leaves out pictures or questions. {reason}".strip(), _HINT)
+
+    def _render(self, messages: list[Message], reason: str) -> tuple[str, str]:
+        from jinja2 import TemplateError
+
+        try:
+            return self._template.render(messages=messages, **self._names), reason
+        except (TemplateError, TypeError, ValueError, AttributeError, LookupError) as error:
+            return "", reason or str(error)
+
+
+def as_text(pieces: Sequence[Piece]) -> str:
+    """The prompt for people: pictures as ``<image>``."""
+    return "".join("<image>" if isinstance(piece, Picture) else piece.text for piece in pieces)
+
+
+def _as_text(index: int, content: str) -> Message:
+    return {"role": _role(index), "content": content}
+
+
+def _as_list(index: int, content: str) -> Message:
+    return {"role": _role(index), "content": [{"type": "text", "text": content}]}
+
+
+def _role(index: int) -> str:
+    return "assistant" if index % 2 else "user"
 
 
 def _refuse(message: str) -> None:
     raise ValueError(message)
 
 
-def _cut(rendered: str, said: list[str], images: int) -> list[Piece]:
+def _cut(rendered: str, said: list[str]) -> list[Piece]:
     pieces: list[Piece] = []
-    end = pictures = 0
-    seen: set[int] = set()
+    end = 0
     for match in _PLACES.finditer(rendered):
         if match.start() > end:
             pieces.append(Control(rendered[end : match.start()]))
-        if match.group(2):
-            pieces.append(Picture(pictures))
-            pictures += 1
-        else:
-            seen.add(int(match.group(1)))
-            pieces.append(Said(said[int(match.group(1))]))
+        spoken, picture = match.groups()
+        pieces.append(Picture(int(picture)) if picture else Said(said[int(spoken)]))
         end = match.end()
     if end < len(rendered):
         pieces.append(Control(rendered[end:]))
-    if pictures != images or seen != set(range(len(said))):
-        raise BadModel("The model's chat template drops the picture or the question.", "Convert the model anew.")
     return pieces
-
-
-def as_text(pieces: list[Piece]) -> str:
-    """The prompt for people: pictures as ``<image>``."""
-    return "".join("<image>" if isinstance(piece, Picture) else piece.text for piece in pieces)

@@ -36,7 +36,7 @@ def read_header(path: Path, *, until: str = "") -> dict[str, Any]:
 
 
 def check_whole(path: Path) -> None:
-    """Raise ``HeaderError`` when the file ends before the last tensor that its table names."""
+    """Raise ``HeaderError`` when the file ends before the last tensor that its table names, or names none."""
     with _named(path), path.open("rb") as file:
         metadata, tensors = _metadata(file, path)
         end = 0
@@ -47,7 +47,9 @@ def check_whole(path: Path) -> None:
             end = max(end, offset + _stored_bytes(kind, math.prod(shape)))
         alignment = int(metadata.get("general.alignment", 32))
         needed, size = -(-file.tell() // alignment) * alignment + end, path.stat().st_size
-    if tensors == 0 or needed > size:
+    if tensors == 0 and "split.count" not in metadata:  # the first of several files may hold metadata only
+        raise HeaderError(f"{path.name} holds no weights.", "Convert or fetch it again.")
+    if needed > size:
         raise HeaderError(f"{path.name} is cut short: {size:,} bytes of {needed:,}.", "Fetch or copy it again.")
 
 
