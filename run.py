@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """FaceLLM's one door: sets everything up on a fresh machine, then runs.
 
-    python3 run.py                      open the window
-    python3 run.py ask PHOTO "…"        any facellm command (see: python3 run.py --help)
-    python3 run.py test [ARGUMENTS]     the tests
-    python3 run.py lint                 ruff, mypy, import contracts
-    python3 run.py bench NAME           benchmarks/NAME.py
-    python3 run.py package              build an installer
-    python3 run.py python SCRIPT …      a script inside the environment
-    python3 run.py setup [training]     set up only
+python3 run.py                      open the window
+python3 run.py ask PHOTO "…"        any facellm command (see: python3 run.py --help)
+python3 run.py test [ARGUMENTS]     the tests (arguments are pytest's)
+python3 run.py lint                 style, types, import contracts
+python3 run.py bench NAME           benchmarks/NAME.py
+python3 run.py package              build an installer
+python3 run.py python SCRIPT …      a script inside the environment
+python3 run.py setup [training]     set up only
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ import subprocess
 import sys
 
 from bootstrap.console import SetupError, say
-from bootstrap.environment import ensure_environment, ensure_training, install_training, run_inside
-from bootstrap.places import LOG, ROOT, venv_python
+from bootstrap.engine import built_wheel
+from bootstrap.environment import ensure_environment, ensure_training, install_training, is_ready, run_inside
+from bootstrap.places import ROOT, inner_environment, venv_python
 from bootstrap.system import ensure_system
 
-#: facellm commands that need neither models nor a screen.
+#: facellm commands that need no models to be there.
 LIGHT = {"--help", "-h", "--version", "models", "doctor"}
+TOOLS = {"test", "lint", "bench", "package", "python"}
 
 
 def main(arguments: list[str]) -> int:
-    word = arguments[0] if arguments else ""
-    rest = arguments[1:]
+    """Set up what the word needs, then become it. Returns an exit code."""
+    word, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     try:
         if word == "setup":
             return setup(rest)
-        if word in ("test", "lint", "bench", "package", "python"):
+        if word in TOOLS:
             return tool(word, rest)
-        prepare("desktop.txt", window=not word)
+        prepare("desktop.txt", "offscreen" if word else "window")
         if word not in LIGHT:
             ensure_assets()
-        return run_inside(["-m", "facellm.cli.app", *arguments], environment())
+        return run_inside(["-P", "-m", "facellm.cli.app", *arguments])
     except SetupError as error:
         print(f"facellm: {error}", file=sys.stderr)
         return 1
@@ -46,9 +48,11 @@ def main(arguments: list[str]) -> int:
 
 
 def setup(rest: list[str]) -> int:
-    prepare("desktop.txt", window=True)
-    if "training" in rest:
-        prepare("dev.txt", tests=True)
+    """Set up for the window; with ``training`` for the tests and for training too."""
+    if rest not in ([], ["training"]):
+        raise SetupError("setup takes nothing, or the word training.")
+    prepare("training.txt" if rest else "desktop.txt", "tests" if rest else "window")
+    if rest:
         install_training()
     ensure_assets()
     say(f"ready: {venv_python()}")
@@ -57,51 +61,47 @@ def setup(rest: list[str]) -> int:
 
 def tool(word: str, rest: list[str]) -> int:
     """The developer's words."""
-    prepare("dev.txt", tests=word == "test")
-    env = environment()
+    prepare("training.txt" if word in ("test", "lint") else "dev.txt", "tests" if word == "test" else "offscreen")
     if word == "python":
-        return run_inside(rest, env)
-    if word == "lint":
-        return run_inside([str(ROOT / "bootstrap" / "lint.py")], env)
+        return run_inside(rest)
     if word == "bench":
-        names = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
-        if not rest or rest[0] not in names:
-            raise SetupError(f"Which benchmark? There are: {', '.join(names) or 'none'}.")
-        ensure_assets()
-        return run_inside([str(ROOT / "benchmarks" / f"{rest[0]}.py"), *rest[1:]], env)
+        return bench(rest)
     if word == "package":
         script = ROOT / "packaging" / "build.py"
         if not script.exists():
             print("facellm: installers are not part of this version yet", file=sys.stderr)
             return 2
-        return run_inside([str(script), *rest], env)
-    ensure_training()
+        return run_inside([str(script), *rest])
+    if not ensure_training():  # types and tests are judged with PyTorch present where it can be
+        say("no CPU build of PyTorch is to be had here: tests of the training are skipped.")
+        say("To install PyTorch from the package index (several GB on Linux): python3 run.py setup training")
+    os.chdir(ROOT)
+    if word == "lint":
+        return run_inside(["-m", "bootstrap.lint"])
     ensure_assets()
-    return run_inside(["-m", "pytest", *rest], env)
+    return run_inside(["-P", "-m", "pytest", *rest])
 
 
-def prepare(lock: str, *, window: bool = False, tests: bool = False) -> None:
-    """System libraries and environment, unless they were set up from this lock before."""
-    from bootstrap.environment import is_ready
+def bench(rest: list[str]) -> int:
+    """One of the scripts in ``benchmarks``."""
+    names = sorted(path.stem for path in (ROOT / "benchmarks").glob("[!_]*.py"))
+    if not rest or rest[0] not in names:
+        raise SetupError(f"Which benchmark? There are: {', '.join(names) or 'none'}.")
+    ensure_assets()
+    return run_inside([str(ROOT / "benchmarks" / f"{rest[0]}.py"), *rest[1:]])
 
-    if not is_ready(lock):
-        ensure_system(LOG if LOG.parent.exists() else ROOT / ".venv-setup.log", window=window, tests=tests)
+
+def prepare(lock: str, need: str) -> None:
+    """System libraries and the environment."""
+    ensure_system(need, build=not is_ready(lock) and built_wheel() is None)
     ensure_environment(lock)
 
 
 def ensure_assets() -> None:
     """Face models and the embedded model: fetched and built once, looked at afterwards."""
-    done = subprocess.run([str(venv_python()), "-m", "facellm.models.ensure"], env=environment(), check=False)
-    if done.returncode:
+    command = [str(venv_python()), "-P", "-m", "facellm.models.ensure"]
+    if subprocess.run(command, env=inner_environment(), check=False).returncode:
         raise SetupError("The models could not be made ready; the reason stands above.")
-
-
-def environment() -> dict[str, str]:
-    env = dict(os.environ)
-    env.pop("PYTHONHOME", None)
-    env.pop("PYTHONPATH", None)
-    env["PYTHONUTF8"] = "1"
-    return env
 
 
 if __name__ == "__main__":

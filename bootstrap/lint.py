@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-BIN = Path(sys.executable).parent
-CHECKS = (
+from bootstrap.places import ROOT, venv_python
+
+PACKAGES = ("desktop/facellm", "training/facellm_training", "converters/facellm_converters", "bootstrap", "run.py")
+CHECKS: tuple[tuple[str, ...], ...] = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
-    ("mypy", "desktop/facellm", "training/facellm_training", "converters/facellm_converters", "bootstrap", "run.py"),
-    ("lint-imports",),
+    ("mypy", *PACKAGES),
+    ("lint-imports", "--no-cache"),
 )
 
 
 def main() -> int:
-    failed = [
-        " ".join(check) for check in CHECKS if subprocess.run([BIN / check[0], *check[1:]], cwd=ROOT, check=False).returncode
-    ]
-    print(f"lint: {', '.join(failed)} failed" if failed else "lint: all clean")
+    """Run all checks; the programs are those of the environment that runs this."""
+    failed = []
+    for check in CHECKS:
+        print(f"lint: {' '.join(check)}", flush=True)
+        if subprocess.run([venv_python().parent / check[0], *check[1:]], cwd=ROOT, check=False).returncode:
+            failed.append(" ".join(check))
+    print(f"lint: failed: {'; '.join(failed)}" if failed else "lint: all clean")
     return 1 if failed else 0
 
 

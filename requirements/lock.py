@@ -33,22 +33,29 @@ def compile_lock(*arguments: str, text: str | None = None) -> list[str]:
 
 
 def write(name: str, entries: list[str]) -> None:
+    """One lock file."""
     (HERE / name).write_text("\n".join(entries) + "\n")
     print(f"{name}: {len(entries)} packages")
 
 
 def main() -> None:
+    """All of them."""
     leave = ("--no-emit-package", "llama-cpp-python")
     write("desktop.txt", compile_lock("pyproject.toml", "--extra", "desktop", *leave))
     pinned = ("-c", "requirements/desktop.txt")
     write("dev.txt", compile_lock("pyproject.toml", "--extra", "desktop", "--extra", "dev", *pinned, *leave))
     extras = ("--extra", "desktop", "--extra", "dev", "--extra", "training")
     everything = compile_lock("pyproject.toml", *extras, "-c", "requirements/dev.txt", *leave)
-    write("torch.txt", [entry for entry in everything if entry.startswith("torch==")])
+    torch = next(entry for entry in everything if entry.startswith("torch=="))
+    version = torch.split()[0].removeprefix("torch==")
+    # "===" because "==" would also accept a CPU build that pip finds elsewhere, which has another hash.
+    write("torch.txt", [torch.replace("==", "===", 1)])
     write("cuda.txt", [entry for entry in everything if CUDA.match(entry)])
     write("training.txt", [e for e in everything if not CUDA.match(e) and not e.startswith("torch==")])
-    version = next(entry for entry in everything if entry.startswith("torch==")).split()[0]
-    write("torch-cpu.txt", [version + "".join(f" \\\n    --hash=sha256:{digest}" for digest in TORCH_CPU)])
+    # With its local version: where pip is told of no such build, it says so at once and downloads nothing.
+    write(
+        "torch-cpu.txt", [f"torch=={version}+cpu" + "".join(f" \\\n    --hash=sha256:{digest}" for digest in TORCH_CPU)]
+    )
     write("build.txt", compile_lock("-", text="scikit-build-core[pyproject]\ncmake\nninja\nsetuptools\n"))
     engine = compile_lock("-", text="llama-cpp-python==0.3.36\n")
     write("engine.txt", [entry for entry in engine if entry.startswith("llama-cpp-python")])
