@@ -67,11 +67,13 @@ def test_an_answer_streams_and_is_kept_with_what_the_model_received(session: Ses
 
 
 def test_a_second_question_encodes_nothing_and_is_told_the_first(session: Session) -> None:
-    first = answer_of(session.ask("A", HAIR, 8))
+    before, *_, first = session.ask("A", HAIR, 8)
+    assert isinstance(before, Encoded)
+    assert isinstance(first, Done)
     events = list(session.ask("A", Question("Describe the head pose."), 8))
-    assert events[0] == Encoded(0.0, events[0].image_tokens, cached=True)  # type: ignore[union-attr]
+    assert events[0] == Encoded(0.0, before.image_tokens, cached=True, encodes=before.encodes)
     assert HAIR.text in done_of(events).prompt
-    assert first.text.strip() in done_of(events).prompt
+    assert first.answer.text.strip() in done_of(events).prompt
     assert [turn.question for turn in session.history("A")] == [HAIR.text, "Describe the head pose."]
 
 

@@ -22,10 +22,19 @@ from facellm.cli.train import evaluate_app, train
 from facellm.core.errors import FaceLLMError
 
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
+_PHOTO = "facellm.photo"
 
 
 class _Commands(TyperGroup):
-    """The outermost boundary of every command: an error becomes one sentence and an exit code."""
+    """The outermost boundary of every command: an error becomes one sentence and an exit code.
+
+    A lone file instead of a command is a photo for the window, as a file manager's "Open with" gives it.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if len(args) == 1 and args[0] not in self.commands and os.path.isfile(args[0]):  # noqa: PTH113 - pathlib loads slower
+            ctx.meta[_PHOTO] = args.pop()
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -74,11 +83,14 @@ def start(
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Ask questions about the faces in a photo, on this computer, offline. Without a command the window opens."""
+    """Ask questions about the faces in a photo, on this computer, offline.
+
+    Without a command, or with a photo alone, the window opens.
+    """
     if context.invoked_subcommand is None:
         from facellm.ui.app import run_window
 
-        raise typer.Exit(run_window(sys.argv[:1]))
+        raise typer.Exit(run_window([sys.argv[0], *([context.meta[_PHOTO]] if _PHOTO in context.meta else [])]))
 
 
 def main() -> None:
