@@ -11,6 +11,8 @@ from pathlib import Path
 
 #: Lines of a failed command's output that are shown.
 TAIL = 30
+#: Bytes after which a log is begun anew; a build of llama.cpp writes about 1 MB.
+LOG_LIMIT = 20_000_000
 #: Seconds between two plain lines of a long step, so that a CI log shows life.
 HEARTBEAT = 30.0
 AGAIN = "Check the network and the free space on the disk, then run the same command again: it goes on from here."
@@ -28,7 +30,7 @@ def say(text: str) -> None:
 def run_step(title: str, command: list[str], log: Path, env: dict[str, str] | None = None, hint: str = AGAIN) -> None:
     """Run a long command with its output in ``log``. Raises ``SetupError`` with the end of that output and ``hint``."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as out:
+    with log.open("wb" if log.exists() and log.stat().st_size > LOG_LIMIT else "ab") as out:
         out.write(f"\n== {title}\n".encode())
         out.flush()
         start = out.tell()
