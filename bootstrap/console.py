@@ -11,7 +11,7 @@ from pathlib import Path
 
 #: Lines of a failed command's output that are shown.
 TAIL = 30
-#: Bytes after which a log is begun anew; a build of llama.cpp writes about 1 MB.
+#: Bytes after which a log is begun anew; a build of llama.cpp writes 0.3 MB.
 LOG_LIMIT = 20_000_000
 #: Seconds between two plain lines of a long step, so that a CI log shows life.
 HEARTBEAT = 30.0
