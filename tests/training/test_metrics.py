@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from facellm_training.evaluate.closed import Prediction
 from facellm_training.evaluate.metrics import calibration_error, group_gap, macro_f1, mean_score, with_temperature
 from facellm_training.evaluate.report import fit_temperature, markdown, score_tasks
@@ -50,7 +51,9 @@ def test_gap_between_groups() -> None:
 def test_report_names_targets_and_derived_rows() -> None:
     from facellm_training.data.labels import FaceLabels
 
-    labels = {str(i): FaceLabels(str(i), 0, {"age": 3, "gender": 0, "race": i % 7, "headwear": i % 3}) for i in range(30)}
+    labels = {
+        str(i): FaceLabels(str(i), 0, {"age": 3, "gender": 0, "race": i % 7, "headwear": i % 3}) for i in range(30)
+    }
     age = tuple(0.1 if i != 4 else 0.2 for i in range(9))
     hat = (0.1, 0.6, 0.1, 0.1, 0.1)
     items = [Prediction(str(i), "age", 3, age) for i in range(30)]

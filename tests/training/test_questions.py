@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from random import Random
 
 import pytest
+
 from facellm_training.data import wording
 from facellm_training.data.compare import comparisons, older
 from facellm_training.data.labels import TASKS, FaceLabels, attribute_classes, held_out, measured_classes

@@ -47,7 +47,9 @@ def test_a_conversation_sees_what_was_said_before() -> None:
     assert batch.mask[0, 0, last, : last + 1].all()
     assert item.position == list(range(batch.prefix, batch.prefix + len(item.ids)))
     said = text_of(item.ids)
-    assert said == "\nQ1<|im_end|>\n<|im_start|>assistant\nB<|im_end|>\n<|im_start|>user\nQ2<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>"  # noqa: E501
+    turns = [("Q1", "B"), ("Q2", "Yes.")]
+    rendered = [f"{q}<|im_end|>\n<|im_start|>assistant\n{a}<|im_end|>" for q, a in turns]
+    assert said == "\n" + "\n<|im_start|>user\n".join(rendered)
 
 
 def test_only_answers_carry_loss_and_a_letter_outweighs_its_end_mark() -> None:

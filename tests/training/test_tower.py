@@ -84,5 +84,9 @@ def test_stored_lora_is_close_to_the_trained_one() -> None:
 def test_mirrored_view_is_mirrored_and_repeatable(picture: np.ndarray) -> None:
     one, two = (flipped_view(picture, np.random.default_rng(7)) for _ in range(2))
     assert np.array_equal(one, two) and one.shape == picture.shape and one.dtype == np.uint8
-    small = one[::8, ::8].astype(float).ravel(), picture[::8, ::-8].astype(float).ravel(), picture[::8, ::8].astype(float).ravel()
+    small = (
+        one[::8, ::8].astype(float).ravel(),
+        picture[::8, ::-8].astype(float).ravel(),
+        picture[::8, ::8].astype(float).ravel(),
+    )
     assert np.corrcoef(small[0], small[1])[0, 1] > 0.7 > np.corrcoef(small[0], small[2])[0, 1]

@@ -50,20 +50,19 @@ def fairface(
     data: Annotated[Path, typer.Option(help="Folder with FairFace parquet and attributes-*.jsonl.")],
     out: Annotated[Path, typer.Option(help="Where answers and report go; a killed run goes on there.")],
     model: Annotated[str, typer.Option(help="A model's name or folder.")] = "nano",
-    split: Annotated[str, typer.Option(help="validation to measure; train uses its held-out part only.")] = "validation",
+    split: Annotated[str, typer.Option(help="validation, or train: its held-out part only.")] = "validation",
     limit: Annotated[int | None, typer.Option(help="At most so many pictures.")] = None,
     labelled: Annotated[bool, typer.Option(help="Only pictures with attribute labels.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The report as one JSON line on stdout.")] = False,
 ) -> None:
     """Closed questions on FairFace, through the same engine as the product's."""
     _require_training()
-    from facellm_training.data.measured import measure_split
-    from facellm_training.evaluate.fairface import FairFaceRun, evaluate_fairface
-    from facellm_training.evaluate.report import markdown
-
     from facellm.cli.output import write_json
     from facellm.models.packages import find_package
     from facellm.models.store import AssetStore
+    from facellm_training.data.measured import measure_split
+    from facellm_training.evaluate.fairface import FairFaceRun, evaluate_fairface
+    from facellm_training.evaluate.report import markdown
 
     store = AssetStore()
     out.mkdir(parents=True, exist_ok=True)

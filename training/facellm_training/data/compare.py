@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 
 from facellm.core.prompt import choice_keys, user_text
-
 from facellm_training.data.labels import TASKS, FaceLabels
 from facellm_training.data.questions import NONE_OF_THE_ABOVE, Sample
 
@@ -65,7 +64,7 @@ def how_many(faces: list[FaceLabels], rng: Random) -> Sample | None:
 
 def comparisons(faces: list[FaceLabels], rng: Random, count: int) -> list[Sample]:
     """Up to ``count`` comparisons of two or three pictures."""
-    samples = []
+    samples: list[Sample] = []
     for _ in range(3 * count):
         sample = rng.choice((older, which, how_many))(faces, rng)
         if sample is not None and sample.text not in {other.text for other in samples}:

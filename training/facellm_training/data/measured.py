@@ -8,7 +8,6 @@ from pathlib import Path
 
 from facellm.models.store import AssetStore
 from facellm.vision.finder import FaceFinder, FaceModels
-
 from facellm_training.data.fairface import read_fairface
 
 

@@ -13,7 +13,6 @@ from random import Random
 
 from facellm.core.aspects import ASPECTS, aspect
 from facellm.core.prompt import choice_keys, user_text
-
 from facellm_training.data import wording
 from facellm_training.data.labels import TASKS, FaceLabels
 
@@ -104,7 +103,9 @@ def open_aspect(key: str, labels: FaceLabels, rng: Random) -> Sample | None:
         return None
     if key in ("attributes", "forensic", "detail") and "glasses" not in known:
         return None
-    clauses = [wording.SAY[task][TASKS[task][labels.classes[task]]] for task in known if _worth_saying(task, key, labels)]
+    clauses = [
+        wording.SAY[task][TASKS[task][labels.classes[task]]] for task in known if _worth_saying(task, key, labels)
+    ]
     question = aspect(key).question if rng.random() < 0.5 else rng.choice(wording.ASPECT_PHRASINGS[key])
     return Sample(key, "aspect", question, join_clauses(clauses))
 
@@ -113,7 +114,9 @@ def _worth_saying(task: str, key: str, labels: FaceLabels) -> bool:
     """A whole description leaves out what is absent or ordinary; an aspect of its own says it."""
     name = TASKS[task][labels.classes[task]]
     if key == "detail":
-        return not (task in ("facial_hair", "headwear") and name == "none" or (task == "sharpness" and name == "soft"))
+        return not (
+            (task in ("facial_hair", "headwear") and name == "none") or (task == "sharpness" and name == "soft")
+        )
     if key == "structure":
         return not (task == "headwear" and name == "none")
     return True
@@ -157,14 +160,14 @@ def questions_for(labels: FaceLabels, rng: Random, count: int) -> list[Sample]:
     makers: list[Callable[[], Sample | None]] = [
         lambda: yes_no(rng.choice(yes_no_tasks), labels, rng),
         lambda: open_aspect(rng.choice(ASPECTS).key, labels, rng),
-        lambda: rng.choice(
+        rng.choice(
             [
                 lambda: short(rng.choice([t for t in closed_tasks if t != "race"]), labels, rng),
                 lambda: as_json(labels, rng),
                 lambda: open_aspect("detail", labels, rng),
                 lambda: unseen(rng) if rng.random() < 0.5 else None,
             ]
-        )(),
+        ),
     ]
     samples += [sample for make in makers if (sample := make()) is not None]
     rng.shuffle(samples)

@@ -239,7 +239,12 @@ ASPECT_PHRASINGS: dict[str, tuple[str, ...]] = {
     "quality": ("How good is the image?", "Describe the light.", "Describe the image quality."),
     "pose": ("Describe the pose.", "How is the head held?", "Where is the person facing?"),
     "forensic": ("Is the face fully visible?", "What hides parts of the face?", "Describe occlusions."),
-    "detail": ("Describe this image.", "What do you see?", "Describe the face in detail.", "Tell me about this picture."),
+    "detail": (
+        "Describe this image.",
+        "What do you see?",
+        "Describe the face in detail.",
+        "Tell me about this picture.",
+    ),
 }
 ASPECT_TASKS: dict[str, tuple[str, ...]] = {
     "attributes": ("age", "gender", "glasses", "headwear"),
@@ -281,5 +286,6 @@ JSON_KEYS: dict[str, str] = {
 
 
 def option_text(task: str, index: int) -> str:
+    """What class ``index`` of a task is called as an option."""
     name = TASKS[task][index]
     return OPTION.get(task, {}).get(name, name)

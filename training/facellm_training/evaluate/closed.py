@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from facellm.core.ask import Answer, Question
 from facellm.core.faces import RgbImage
 from facellm.core.policy import RESEARCH_ENV
-from numpy.typing import NDArray
-
 from facellm_training.data import wording
 from facellm_training.data.fairface import read_fairface
 from facellm_training.data.labels import TASKS, FaceLabels, join_labels, read_by_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +13,6 @@ from facellm.core.faces import RgbImage
 from facellm.core.package import ModelPackage
 from facellm.engine.client import EngineClient
 from facellm.engine.protocol import EngineOptions
-from facellm.models.store import file_sha256
-
 from facellm_training.data.fairface import read_fairface
 from facellm_training.data.labels import held_out
 from facellm_training.evaluate.closed import EVERY_PICTURE, WEAK, labelled, predict, read_predictions
@@ -44,7 +43,7 @@ def evaluate_fairface(package: ModelPackage, run: FairFaceRun, options: EngineOp
     report = score_tasks(predictions, labels)
     report["model"] = {
         "name": package.name, "runtime": info.runtime, "device": info.device,
-        "llm_sha256": file_sha256(package.llm), "mmproj_sha256": file_sha256(package.mmproj),
+        "llm_sha256": _sha256(package.llm), "mmproj_sha256": _sha256(package.mmproj),
     }  # fmt: skip
     (run.out / "report.json").write_text(json.dumps(report, indent=1))
     (run.out / "report.md").write_text(markdown(report) + "\n")
@@ -57,6 +56,11 @@ def calibrate(package: ModelPackage, run: FairFaceRun) -> float:
     temperature = fit_temperature(read_predictions(run.out / "answers.jsonl"))
     (run.out / "temperature.json").write_text(json.dumps({"temperature": round(temperature, 4)}))
     return temperature
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pictures(run: FairFaceRun, labels: dict[str, Any]) -> Iterator[tuple[str, RgbImage]]:

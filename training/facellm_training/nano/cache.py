@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from facellm.models.nano import clip_onnx
 from numpy.typing import NDArray
 
+from facellm.models.nano import clip_onnx
 from facellm_training.data.fairface import FairFaceItem, read_fairface
 from facellm_training.nano.augment import flipped_view
 from facellm_training.nano.tower import TOKENS, Tower, normalise
@@ -37,7 +37,9 @@ def cache_split(
     items = list(read_fairface(root, split))
     rows = [(item, view) for view in range(views) for item in items]
     path, state = out / f"{split}.f16", out / f"{split}.done"
-    mode = "r+" if path.exists() and path.stat().st_size == len(rows) * TOKENS * clip_onnx.WIDTH * 2 else "w+"
+    mode: Literal["r+", "w+"] = (
+        "r+" if path.exists() and path.stat().st_size == len(rows) * TOKENS * clip_onnx.WIDTH * 2 else "w+"
+    )
     store = np.memmap(path, np.float16, mode, shape=(len(rows), TOKENS, clip_onnx.WIDTH))
     done = int(state.read_text()) if mode == "r+" and state.exists() else 0
     with (out / f"{split}.jsonl").open("w") as labels:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from facellm.core import canary
-from facellm.models.nano import clip_onnx
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from facellm.core import canary
+from facellm.models.nano import clip_onnx
 from facellm_training.nano.image_stage import ImageModel
 from facellm_training.nano.language import lora_state
 from facellm_training.nano.language_stage import NanoModel
@@ -55,10 +55,10 @@ def tower_lora(tower: Tower) -> dict[str, Tensor]:
 def merged_tower(weights: clip_onnx.Weights, loras: dict[str, Tensor], scale: float) -> clip_onnx.Weights:
     """The tower's weights with the stored LoRA merged, as the GGUF will hold them before rounding to f16."""
     merged = dict(weights)
-    for key in loras:
+    for key, matrix in loras.items():
         if key.endswith(".lora_a"):
             layer = key.removeprefix("tower.").removesuffix(".lora_a")
-            update = restored(loras[f"tower.{layer}.lora_b"]).double() @ restored(loras[key]).double()
+            update = restored(loras[f"tower.{layer}.lora_b"]).double() @ restored(matrix).double()
             name = f"encoder.{layer}.weight"
             merged[name] = (weights[name].astype(np.float64) + scale * update.numpy()).astype(np.float32)
     return merged

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from facellm.models.nano import clip_onnx
 from torch import Tensor, nn
 
+from facellm.models.nano import clip_onnx
 from facellm_training.data.labels import TASKS, FaceLabels, held_out
 from facellm_training.nano.cache import FeatureCache
 from facellm_training.nano.projector import OUTPUT, Projector
@@ -73,9 +73,7 @@ class ImageModel(nn.Module):
     def __init__(self, weights: clip_onnx.Weights, settings: ImageStage) -> None:
         super().__init__()
         dtype = torch.bfloat16 if settings.bf16 else torch.float32
-        self.tower = Tower(
-            weights, first=settings.first_block, rank=settings.rank, alpha=settings.alpha, dtype=dtype
-        )
+        self.tower = Tower(weights, first=settings.first_block, rank=settings.rank, alpha=settings.alpha, dtype=dtype)
         self.projector = Projector()
         self.heads = Heads()
 
@@ -138,6 +136,7 @@ def evaluate(model: ImageModel, cache: FeatureCache, rows: np.ndarray, labels: l
 
 
 def optimiser(model: ImageModel, settings: ImageStage) -> torch.optim.AdamW:
+    """AdamW with a rate for each part."""
     groups = [
         {"params": [p for p in model.tower.parameters() if p.requires_grad], "lr": settings.tower_lr},
         {"params": list(model.projector.parameters()), "lr": settings.projector_lr},
@@ -170,8 +169,9 @@ def train(
             part = np.sort(order[step * settings.batch : (step + 1) * settings.batch])
             losses.append(_step(model, optim, cache, part, labels, settings))
             if step % 20 == 19:
-                line = {"step": step + 1, "of": steps, "loss": float(np.mean(losses[-20:])),
-                        "pictures_per_s": (step + 1 - done) * settings.batch / (time.monotonic() - started)}  # fmt: skip
+                speed = (step + 1 - done) * settings.batch / (time.monotonic() - started)
+                mean = float(np.mean(losses[-20:]))
+                line = {"step": step + 1, "of": steps, "loss": mean, "pictures_per_s": speed}
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 print(line, flush=True)
@@ -202,6 +202,7 @@ def schedule(step: int, steps: int, warmup: int) -> float:
 
 
 def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the parameters that training changes."""
     return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
 
 

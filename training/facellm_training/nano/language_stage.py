@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 import torch
@@ -175,8 +174,9 @@ def train(
             optim.step()
             losses.append(float(loss.detach()))
             if step % 20 == 19:
-                line: dict[str, Any] = {"step": step + 1, "of": steps, "loss": float(np.mean(losses[-20:])),
-                        "pictures_per_s": (step + 1 - done) * settings.batch / (time.monotonic() - started)}  # fmt: skip
+                speed = (step + 1 - done) * settings.batch / (time.monotonic() - started)
+                mean = float(np.mean(losses[-20:]))
+                line = {"step": step + 1, "of": steps, "loss": mean, "pictures_per_s": speed}
                 log.write(json.dumps(line) + "\n")
                 log.flush()
                 print(line, flush=True)
@@ -191,5 +191,3 @@ def _resume(model: NanoModel, optim: torch.optim.AdamW, saved: Path) -> int:
     model.load_state_dict(state["model"], strict=False)
     optim.load_state_dict(state["optim"])
     return int(state["step"])
-
-

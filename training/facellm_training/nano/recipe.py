@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from facellm.core.errors import FaceLLMError
 
+from facellm.core.errors import FaceLLMError
 from facellm_training.nano.image_stage import ImageStage
 from facellm_training.nano.language_stage import LanguageStage
 
@@ -64,5 +64,7 @@ def _stage(kind: type[Settings], values: dict[str, Any], where: str) -> Settings
     known = {item.name for item in fields(kind)}  # type: ignore[arg-type]
     unknown = set(values) - known
     if unknown:
-        raise RecipeError(f"{where} has no setting {', '.join(sorted(unknown))}.", f"It has {', '.join(sorted(known))}.")
+        raise RecipeError(
+            f"{where} has no setting {', '.join(sorted(unknown))}.", f"It has {', '.join(sorted(known))}."
+        )
     return kind(**values)

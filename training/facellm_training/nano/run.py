@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 
 import torch
+
 from facellm.models.nano import clip_onnx
 from facellm.models.store import AssetStore
-
 from facellm_training.data.fairface import SPLITS
 from facellm_training.data.labels import FaceLabels, join_labels, read_by_file
 from facellm_training.data.measured import measure_split
@@ -42,9 +42,7 @@ def train_nano(recipe: NanoRecipe, *, trained: str) -> Path:
     return deltas
 
 
-def prepare(
-    recipe: NanoRecipe, weights: clip_onnx.Weights, store: AssetStore
-) -> tuple[FeatureCache, list[FaceLabels]]:
+def prepare(recipe: NanoRecipe, weights: clip_onnx.Weights, store: AssetStore) -> tuple[FeatureCache, list[FaceLabels]]:
     """The feature cache of the training split and its labels."""
     lower = Tower(weights, last=recipe.cache.split_block, dtype=_dtype(recipe)).eval()
     for split in SPLITS:

@@ -21,6 +21,8 @@ END = "<|im_end|>"
 
 
 class Tokenizer(Protocol):
+    """What packing needs of a tokenizer."""
+
     def __call__(self, text: str, add_special_tokens: bool = ...) -> dict[str, list[int]]: ...
 
 

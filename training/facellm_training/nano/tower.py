@@ -7,9 +7,10 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from facellm.models.nano import clip_onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from facellm.models.nano import clip_onnx
 
 TOKENS = (clip_onnx.IMAGE_SIZE // clip_onnx.PATCH_SIZE) ** 2 + 1
 
