@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QSettings, QSize, Qt
-from PySide6.QtGui import QCloseEvent, QKeyEvent, QResizeEvent
+from PySide6.QtCore import QByteArray, QSettings, QSize, Qt
+from PySide6.QtGui import QCloseEvent, QImageWriter, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QFileDialog,
     QMainWindow,
@@ -41,7 +41,7 @@ class MainWindow(QMainWindow):
 
     def __init__(self, studio: Studio, theme: Theme, settings: QSettings) -> None:
         super().__init__()
-        self._studio, self._theme, self._settings = studio, theme, settings
+        self.studio, self._theme, self._settings = studio, theme, settings
         self.setWindowTitle("FaceLLM")
         self.setMinimumSize(_LEAST_SIZE)
         self.setAcceptDrops(True)
@@ -59,7 +59,7 @@ class MainWindow(QMainWindow):
 
     def begin(self, argv: list[str]) -> None:
         """Load the model and open the photo named in ``argv``, in the background."""
-        self._studio.engine.start()
+        self.studio.engine.start()
         if argv:
             self._inlet.open_paths([Path(argument) for argument in argv])
 
@@ -94,7 +94,7 @@ class MainWindow(QMainWindow):
         root.setFocus()
 
     def _connect(self) -> None:
-        studio = self._studio
+        studio = self.studio
         for button in (self.strip.open, self.stage.welcome.open):
             button.clicked.connect(self.open_photo)
         for button in (self.strip.paste, self.stage.welcome.paste):
@@ -133,16 +133,16 @@ class MainWindow(QMainWindow):
 
     def choose_whole(self) -> None:
         """Talk about the whole picture."""
-        self._studio.photo.choose(WHOLE)
+        self.studio.photo.choose(WHOLE)
         self.ask.field.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def choose_next(self) -> None:
         """The next face."""
-        self._studio.photo.choose_next(1)
+        self.studio.photo.choose_next(1)
 
     def choose_previous(self) -> None:
         """The face before."""
-        self._studio.photo.choose_next(-1)
+        self.studio.photo.choose_next(-1)
 
     def ask_preset_of_shortcut(self) -> None:
         """One of Alt+1 … Alt+8."""
@@ -167,16 +167,16 @@ class MainWindow(QMainWindow):
 
     def escape(self) -> None:
         """Stop the answer; when there is none, leave the question field so that letters choose faces."""
-        if self._studio.conversation.running:
-            self._studio.conversation.stop()
+        if self.studio.conversation.running:
+            self.studio.conversation.stop()
         else:
             self.stage.picture.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def _save_crop(self) -> None:
-        crop, opened = self.facts.crop, self._studio.photo.opened
+        crop, opened = self.facts.crop, self.studio.photo.opened
         if crop is None or opened is None:
             return
-        name = f"{Path(opened.photo.name).stem}-{self._studio.photo.chosen}-{crop.width()}.png"
+        name = f"{Path(opened.photo.name).stem}-{self.studio.photo.chosen}-{crop.width()}.png"
         path, _ = QFileDialog.getSaveFileName(self, "Save what the model receives", name, "PNG picture (*.png)")
         if path:
             self.save_crop_to(path)
@@ -184,7 +184,7 @@ class MainWindow(QMainWindow):
     def save_crop_to(self, path: str) -> None:
         """Write the crop as PNG, pixel by pixel; says so, or why not."""
         crop = self.facts.crop
-        if crop is not None and crop.save(path, b"PNG"):
+        if crop is not None and QImageWriter(path, QByteArray(b"png")).write(crop):
             self.notice.show_text(f"Saved {Path(path).name}.", kind="info")
         else:
             self.notice.show_text(f"{Path(path).name} could not be written.", "Choose another folder.")
@@ -192,10 +192,10 @@ class MainWindow(QMainWindow):
     # ------------------------------------------------------------------ showing
 
     def _engine_changed(self) -> None:
-        state = self._studio.engine.state
+        state = self.studio.engine.state
         self.strip.show_engine(state)
         self.setup.show_engine(state)
-        self._talk.setCurrentWidget(self.setup if self._studio.needs_model else self.conversation)
+        self._talk.setCurrentWidget(self.setup if self.studio.needs_model else self.conversation)
         if state.phase in (Phase.LOST, Phase.FAILED):
             self.engine_notice.show_text(state.message, state.hint)
         else:
@@ -203,12 +203,13 @@ class MainWindow(QMainWindow):
         self._renew_ask()
 
     def _opening_changed(self) -> None:
-        self.strip.show_photo(self._studio.photo_line())
-        self.notice.hide()
+        self.strip.show_photo(self.studio.photo_line())
+        if self.studio.photo.opening:
+            self.notice.hide()
 
     def _photo_changed(self) -> None:
-        opened = self._studio.photo.opened
-        self.strip.show_photo(self._studio.photo_line())
+        opened = self.studio.photo.opened
+        self.strip.show_photo(self.studio.photo_line())
         self.filmstrip.setVisible(opened is not None)
         if opened is not None:
             photo = opened.photo
@@ -220,42 +221,42 @@ class MainWindow(QMainWindow):
         self._chosen_changed()
 
     def _chosen_changed(self) -> None:
-        photo = self._studio.photo
+        photo = self.studio.photo
         self.stage.picture.choose(photo.chosen)
         self.filmstrip.choose(photo.chosen)
         self._split.show_facts(photo.chosen is not None)
-        self.facts.show_face(words.face_title(photo.chosen), self._studio.fact_line())
+        self.facts.show_face(words.face_title(photo.chosen), self.studio.fact_line())
         self.facts.show_crop(photo.tile)
         if photo.opened is not None and photo.chosen is None:
-            self.stage.card.show_text("No face was found in this photo.", "Ask about the whole picture")
+            self.stage.card.show_text("No face was found in this photo.")
         else:
             self.stage.card.hide()
         self._thread_changed(photo.chosen or "")
         self._renew_ask()
 
     def _tile_changed(self) -> None:
-        self.facts.show_crop(self._studio.photo.tile)
+        self.facts.show_crop(self.studio.photo.tile)
 
     def _thread_changed(self, label: str) -> None:
-        if label == (self._studio.photo.chosen or ""):
-            self.conversation.show_thread(self._studio.exchanges(), self._studio.empty_text())
-            self.facts.show_received(self._studio.received())
+        if label == (self.studio.photo.chosen or ""):
+            self.conversation.show_thread(self.studio.exchanges(), self.studio.empty_text())
+            self.facts.show_received(self.studio.received())
             reading.set_tab_order(self._root)
 
     def _exchange_changed(self, exchange: Exchange) -> None:
-        if exchange.label != self._studio.photo.chosen:
+        if exchange.label != self.studio.photo.chosen:
             return
         self.conversation.renew(exchange)
         if not exchange.running:
-            self.facts.show_received(self._studio.received())
+            self.facts.show_received(self.studio.received())
 
     def _answering_changed(self) -> None:
-        running = self._studio.conversation.running
+        running = self.studio.conversation.running
         self.ask.set_answering(bool(running))
         self.filmstrip.set_busy({exchange.label for exchange in running})
 
     def _renew_ask(self) -> None:
-        self.ask.set_ready(self._studio.can_ask, self._studio.placeholder())
+        self.ask.set_ready(self.studio.can_ask, self.studio.placeholder())
 
     # ------------------------------------------------------------------ events
 
@@ -264,9 +265,9 @@ class MainWindow(QMainWindow):
         if preset := preset_of(event):
             self.ask.ask_preset(preset)
         elif letter := letter_of(event):
-            self._studio.photo.choose_key(letter)
+            self.studio.photo.choose_key(letter)
         elif event.key() in (Qt.Key.Key_Left, Qt.Key.Key_Right):
-            self._studio.photo.choose_next(1 if event.key() == Qt.Key.Key_Right else -1)
+            self.studio.photo.choose_next(1 if event.key() == Qt.Key.Key_Right else -1)
         elif event.text() == "/":
             self.to_question()
         else:
@@ -280,7 +281,7 @@ class MainWindow(QMainWindow):
         self._settings.setValue("window/geometry", self.saveGeometry())
         self._split.remember()
         self.hide()  # gone at once for the user; the child process takes a moment
-        self._studio.close()
+        self.studio.close()
         super().closeEvent(event)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import QSize, Qt, QUrl
 from PySide6.QtGui import (
+    QImage,
     QResizeEvent,
     QTextBlockFormat,
     QTextCursor,
@@ -37,11 +38,16 @@ class MarkdownView(QTextBrowser):
         self.setAcceptDrops(False)
         self.document().setDocumentMargin(0)
         self.document().setIndentWidth(_INDENT)
+        self._nothing = QImage(1, 1, QImage.Format.Format_ARGB32)
+        self._nothing.fill(Qt.GlobalColor.transparent)
         self.setFixedHeight(0)
 
     def loadResource(self, kind: int, name: QUrl | str) -> object:
-        """Whatever the text refers to, a web picture or a file of this computer, is not loaded."""
-        return None
+        """Whatever the text refers to, a web picture or a file of this computer, is not loaded.
+
+        An answer of ``None`` would not do: Qt then looks for a file of that name by itself.
+        """
+        return self._nothing
 
     def show_text(self, text: str, caret: bool = False) -> None:
         """Show ``text``; with ``caret``, more is to come."""

@@ -13,30 +13,29 @@ _ICONS = {"danger": ("warning", "danger"), "warning": ("warning", "warning"), "i
 
 
 class NoticeBar(QFrame):
-    """Hidden until something is shown. ``acted`` when its button was pressed."""
+    """Hidden until something is shown; then it can be dismissed, or, with an action, acted upon."""
 
     acted = Signal()
 
     def __init__(self, theme: Theme, action: str = "", action_icon: str = "") -> None:
-        """``action``: the button's text; without one, the line can only be dismissed."""
+        """``action``: the button's text, in the place of the one that dismisses."""
         super().__init__()
         self.setObjectName("notice")
         self._icon = IconLabel(theme, "info")
         self._text = label(wrap=True)
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.action = Button(theme, action, action_icon)
-        self.action.setVisible(bool(action))
-        self.action.clicked.connect(self.acted)
-        self.dismiss = Button(theme, icon="close", kind="icon", name="Dismiss this message")
-        self.dismiss.setVisible(not action)
-        self.dismiss.clicked.connect(self.hide)
+        if action:
+            self.button = Button(theme, action, action_icon)
+            self.button.clicked.connect(self.acted)
+        else:
+            self.button = Button(theme, icon="close", kind="icon", name="Dismiss this message")
+            self.button.clicked.connect(self.hide)
         row = QHBoxLayout(self)
         row.setContentsMargins(2 * GRID, GRID, 2 * GRID, GRID)
         row.setSpacing(12)
         row.addWidget(self._icon)
         row.addWidget(self._text, 1)
-        row.addWidget(self.action)
-        row.addWidget(self.dismiss)
+        row.addWidget(self.button)
         self.hide()
 
     @property

@@ -83,13 +83,13 @@ class PictureView(QWidget):
 
     def face_at(self, point: QPointF) -> str | None:
         """The letter of the face at a point of the pane; of several, the one whose middle is nearest."""
-        hits = [(rect, face) for face in self._faces if (rect := self._target(face)).contains(point)]
+        hits = [(rect, face) for face in self._faces if self._hit(rect := self.face_rect(face), face.label, point)]
         if not hits:
             return None
         return min(hits, key=lambda hit: (hit[0].center() - point).manhattanLength())[1].label
 
-    def _target(self, face: Face) -> QRectF:
-        return self.face_rect(face).united(self._tag_rect(self.face_rect(face), face.label))
+    def _hit(self, rect: QRectF, label: str, point: QPointF) -> bool:
+        return rect.contains(point) or self._tag_rect(rect, label).contains(point)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         label = self.face_at(event.position())

@@ -80,18 +80,19 @@ class OverCard(QFrame):
 
     acted = Signal()
 
-    def __init__(self, theme: Theme, parent: QWidget) -> None:
+    def __init__(self, theme: Theme, parent: QWidget, action: str) -> None:
         super().__init__(parent)
         self._room = parent
         self.setObjectName("overCard")
         self._icon = IconLabel(theme, "face", "secondary")
         self._text = label()
-        self.action = Button(theme, "", kind="primary")
+        self.action = Button(theme, action, kind="primary")
         self.action.clicked.connect(self.acted)
-        self._row = QHBoxLayout(self)
-        self._row.setSpacing(12)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(14, 10, 10, 10)
+        row.setSpacing(12)
         for part in (self._icon, self._text, self.action):
-            self._row.addWidget(part)
+            row.addWidget(part)
         self.hide()
 
     @property
@@ -99,13 +100,9 @@ class OverCard(QFrame):
         """What is said, also while hidden."""
         return self._text.text()
 
-    def show_text(self, text: str, action: str = "") -> None:
-        """Show ``text``, and a button where there is something to do."""
+    def show_text(self, text: str) -> None:
+        """Show ``text`` beside the button."""
         self._text.setText(text)
-        self.action.setText(action)
-        self.action.setAccessibleName(action)
-        self.action.setVisible(bool(action))
-        self._row.setContentsMargins(14, 10, 10 if action else 16, 10)
         self.show()
         self.raise_()
         self.place()
@@ -130,7 +127,7 @@ class Stage(QWidget):
         self._stack.addWidget(self.welcome)
         self._stack.addWidget(self.picture)
         self._frame = DropFrame(theme, self)
-        self.card = OverCard(theme, self)
+        self.card = OverCard(theme, self, "Ask about the whole picture")
 
     def show_picture(self) -> None:
         """From the invitation to the picture."""
