@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 
 from facellm.core.errors import FaceLLMError
 from facellm.models.store import AssetStore
@@ -27,7 +28,8 @@ class Console:
             sys.stderr.flush()
             self._shown = time.monotonic()
         elif not self._live and stage != self._stage:
-            print(f"facellm: {stage} …", file=sys.stderr, flush=True)
+            sys.stderr.write(f"facellm: {stage} …\n")
+            sys.stderr.flush()
         self._stage = stage
 
     def end(self) -> None:
@@ -36,11 +38,9 @@ class Console:
 
 
 def ensure_all(store: AssetStore, tell: Console) -> None:
-    """Fetch and build what is missing. Raises the store's and the builder's errors."""
+    """Fetch and build what is missing, damaged or out of date. Raises the store's and the builder's errors."""
     for name in FACE_MODELS:
-        if not store.file(name).is_file():
-            title = store.asset(name).title
-            store.ensure(name, lambda share, title=title: tell(f"fetching {title}", share))  # type: ignore[misc]
+        store.ensure(name, partial(tell, f"Fetching the {store.asset(name).title}"))
     from facellm.models.nano.build import build_nano, nano_is_current
 
     if not nano_is_current(store):
@@ -49,10 +49,11 @@ def ensure_all(store: AssetStore, tell: Console) -> None:
 
 
 def main() -> int:
+    """Exit code 0, or 1 with the reason on standard error."""
     try:
         ensure_all(AssetStore(), Console())
     except FaceLLMError as error:
-        print(f"facellm: {error}\n{error.hint}", file=sys.stderr)
+        sys.stderr.write(f"facellm: {error}\n{error.hint}\n")
         return 1
     return 0
 

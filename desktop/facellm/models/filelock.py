@@ -1,4 +1,4 @@
-"""A lock between processes, held while an asset is fetched. Freed by the system when its holder dies."""
+"""A lock between processes, held while files are fetched or built. Freed by the system when its holder dies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait for, hold and free the lock on ``path`` (created when missing)."""
+    """Wait for, hold and free the lock on ``path`` (created when missing, and left there)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         _take(file)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from facellm.core.errors import FaceLLMError
 from facellm.models.download import DownloadError
 from facellm.models.filelock import locked
-from facellm.models.manifest import Asset, read_manifest
-from facellm.models.sources import fetch
+from facellm.models.manifest import Asset, Source, read_manifest
+from facellm.models.publish import file_sha256, publish
+from facellm.models.sources import carrier_folders, fetch
 
 #: Set to a folder to keep all of FaceLLM's data there; set OFFLINE_ENV to 1 to fetch nothing.
 HOME_ENV, OFFLINE_ENV = "FACELLM_HOME", "FACELLM_OFFLINE"
+
+#: What an installer ships: assets by their file names, and models/NAME/ as in the user's own folder.
+BUNDLE = Path(__file__).resolve().parents[1] / "resources" / "bundle"
 
 Progress = Callable[[float], None]
 
@@ -33,6 +36,10 @@ class SourceFailed(FaceLLMError):
     """No source gave the asset."""
 
 
+class StoreUnwritable(FaceLLMError):
+    """The data folder cannot be written to, or the disk is full."""
+
+
 def data_folder() -> Path:
     """FaceLLM's folder in the user's data folder, or what ``FACELLM_HOME`` says."""
     home = os.environ.get(HOME_ENV)
@@ -44,16 +51,24 @@ def data_folder() -> Path:
 
 
 class AssetStore:
-    """The assets of the manifest below one folder."""
+    """The manifest's assets: below ``root``, or where an installer shipped them (``bundle``, never written to)."""
 
-    def __init__(self, root: Path | None = None, manifest: dict[str, Asset] | None = None) -> None:
+    def __init__(
+        self, root: Path | None = None, manifest: Mapping[str, Asset] | None = None, *, bundle: Path = BUNDLE
+    ) -> None:
         self.root = root or data_folder()
-        self._manifest = manifest if manifest is not None else read_manifest()
+        self.bundle = bundle
+        self._manifest = read_manifest() if manifest is None else dict(manifest)
 
     @property
     def models(self) -> Path:
-        """Folder of model packages, one folder each."""
+        """Folder of the user's model packages, one folder each."""
         return self.root / "models"
+
+    @property
+    def assets(self) -> Path:
+        """Folder of fetched assets."""
+        return self.root / "assets"
 
     def asset(self, name: str) -> Asset:
         """The manifest's entry. Raises ``KeyError``."""
@@ -63,33 +78,45 @@ class AssetStore:
         return list(self._manifest)
 
     def file(self, name: str) -> Path:
-        """Where the asset lies or would lie."""
-        return self.root / "assets" / self._manifest[name].file
+        """Where the asset lies or would lie: the user's own copy, else one that was shipped."""
+        asset = self._manifest[name]
+        own = self.assets / asset.file
+        if not own.is_file():
+            for source in asset.sources:
+                if source.kind == "bundle" and (self.bundle / source.place).is_file():
+                    return self.bundle / source.place
+        return own
 
     def path(self, name: str) -> Path:
         """The verified file. Raises ``AssetMissing`` or ``AssetCorrupt``; fetches nothing."""
-        file = self.file(name)
-        if not file.is_file():
-            raise AssetMissing(f"{self._manifest[name].title} is not on this computer.", "Run: facellm models ensure")
         self.verify(name, trust_stamp=True)
-        return file
+        return self.file(name)
 
     def ensure(self, name: str, on_progress: Progress | None = None) -> Path:
-        """The verified file, fetched if missing.
+        """The verified file, fetched when missing or damaged. ``on_progress`` gets the share done, 0..1.
 
-        Raises ``SourceFailed`` with every source's reason, ``AssetCorrupt`` for wrong bytes,
-        ``AssetMissing`` when fetching is switched off.
+        Raises ``SourceFailed`` with every source's reason, ``AssetCorrupt`` when all of them give wrong
+        bytes, ``AssetMissing`` when fetching is switched off, ``StoreUnwritable``.
         """
-        file = self.file(name)
-        if not file.is_file():
-            if os.environ.get(OFFLINE_ENV) == "1":
-                raise AssetMissing(
-                    f"{self._manifest[name].title} is not on this computer, and {OFFLINE_ENV}=1 forbids fetching it.",
-                    f"Unset {OFFLINE_ENV}, or copy {file.name} to {file.parent}.",
-                )
-            with locked(self.root / "assets" / f".{file.name}.lock"):
-                if not file.is_file():  # another process may have fetched it while this one waited
-                    self._fetch(name, on_progress)
+        if self._good(name):
+            return self.file(name)
+        if os.environ.get(OFFLINE_ENV) == "1":
+            asset = self._manifest[name]
+            if self.file(name).is_file():
+                return self.path(name)  # raises: it is there and damaged
+            raise AssetMissing(
+                f"{asset.title} is not on this computer, and {OFFLINE_ENV}=1 forbids fetching it.",
+                f"Unset {OFFLINE_ENV}, or copy {asset.file} to {self.assets}.",
+            )
+        try:
+            with locked(self.assets / f".{self._manifest[name].file}.lock"):
+                if not self._good(name):  # another process may have fetched it while this one waited
+                    self._fetch(self._manifest[name], on_progress)
+        except OSError as error:
+            raise StoreUnwritable(
+                f"{self.assets} cannot be written to: {error.strerror or error}.",
+                f"Free some space, mend its permissions, or set {HOME_ENV} to another folder.",
+            ) from error
         return self.path(name)
 
     def verify(self, name: str, *, trust_stamp: bool = False) -> None:
@@ -100,56 +127,86 @@ class AssetStore:
         asset, file = self._manifest[name], self.file(name)
         if not file.is_file():
             raise AssetMissing(f"{asset.title} is not on this computer.", "Run: facellm models ensure")
-        stamp = file.with_name(f".{file.name}.verified")
-        state = [file.stat().st_size, file.stat().st_mtime_ns, asset.sha256]
-        if trust_stamp and stamp.is_file() and _read_stamp(stamp) == state:
+        stamp = self.assets / f".{asset.file}.verified"
+        state: list[object] = [str(file), file.stat().st_size, file.stat().st_mtime_ns, asset.sha256]
+        if trust_stamp and _read_stamp(stamp) == state:
             return
         found = file_sha256(file)
         if found != asset.sha256:
             stamp.unlink(missing_ok=True)
             raise AssetCorrupt(
                 f"{file.name} is not what it should be: its sha256 is {found}, expected {asset.sha256}.",
-                f"Delete {file} and run: facellm models ensure",
+                "Run: facellm models ensure",
             )
-        stamp.write_text(json.dumps(state))
+        _write_stamp(stamp, state)
 
-    def _fetch(self, name: str, on_progress: Progress | None) -> None:
-        asset, file = self._manifest[name], self.file(name)
-        free = shutil.disk_usage(file.parent).free
-        # A carrier is unpacked beside the file, so that about three times its size is needed for a moment.
-        if free < 3 * asset.size:
+    def _good(self, name: str) -> bool:
+        try:
+            self.path(name)
+        except (AssetMissing, AssetCorrupt):
+            return False
+        return True
+
+    def _fetch(self, asset: Asset, on_progress: Progress | None) -> None:
+        """Try every source; called with the asset's lock held."""
+        sources = [source for source in asset.sources if source.kind != "bundle"]  # that one would have been found
+        needed = asset.size + max((source.carrier for source in sources), default=0)
+        free = shutil.disk_usage(self.assets).free
+        if free < needed:
             raise SourceFailed(
-                f"{asset.title} needs {3 * asset.size // 2**20} MB on {file.parent}, {free // 2**20} MB are free.",
+                f"{asset.title} needs {needed // 2**20 + 1:,} MB on {self.assets}; {free // 2**20:,} MB are free.",
                 f"Free some space, or set {HOME_ENV} to a folder on another disk.",
             )
-        part, reasons = file.with_name(f".{file.name}.part"), []
-        for source in asset.sources:
-            try:
-                fetch(source, asset, part, on_progress)
-            except DownloadError as error:
-                reasons.append(f"{source}: {error}")
-                continue
-            found = file_sha256(part)
-            if found == asset.sha256:
-                os.replace(part, file)
+        reasons = []
+        for number, source in enumerate(sources):
+            part = self.assets / f".{asset.file}.{number}.part"
+            reason = self._try(source, asset, part, on_progress)
+            if reason is None:
+                self._sweep(asset)
                 return
-            part.unlink()
-            reasons.append(f"{source}: wrong bytes (sha256 {found}, expected {asset.sha256})")
+            reasons.append(f"{source}: {reason}")
         kind = AssetCorrupt if reasons and all("wrong bytes" in reason for reason in reasons) else SourceFailed
         raise kind(
             f"{asset.title} could not be had from any source:\n  " + "\n  ".join(reasons),
-            f"Check the network and try again, or copy {asset.file} to {file.parent} by hand.",
+            f"Check the network and try again, or copy {asset.file} to {self.assets} by hand.",
         )
 
+    def _try(self, source: Source, asset: Asset, part: Path, on_progress: Progress | None) -> str | None:
+        """Fetch, check and publish; why not, or ``None``. Wrong bytes are deleted."""
+        for folder in carrier_folders(part):
+            shutil.rmtree(folder, ignore_errors=True)
+        while True:
+            resumed = part.is_file()
+            try:
+                fetch(source, asset.size, part, on_progress)
+            except DownloadError as error:
+                return str(error)
+            found = file_sha256(part)
+            if found == asset.sha256:
+                publish(part, self.assets / asset.file)
+                return None
+            part.unlink()
+            if not resumed:
+                return f"wrong bytes (sha256 {found}, expected {asset.sha256})"
+            # What an earlier, broken run left may itself have been wrong: once more from the beginning.
 
-def file_sha256(path: Path) -> str:
-    """sha256 of a file in lower-case hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def _sweep(self, asset: Asset) -> None:
+        """Delete beginnings that other sources left: the asset is there."""
+        for part in self.assets.glob(f".{asset.file}.*.part"):
+            part.unlink(missing_ok=True)
 
 
 def _read_stamp(stamp: Path) -> object:
     try:
-        return json.loads(stamp.read_text())
+        return json.loads(stamp.read_text(encoding="utf-8"))
     except (ValueError, OSError):
         return None
+
+
+def _write_stamp(stamp: Path, state: list[object]) -> None:
+    """Where stamps cannot be kept, each start hashes anew: slower, and still right."""
+    try:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(json.dumps(state), encoding="utf-8")
+    except OSError:
+        return

@@ -3,57 +3,120 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from facellm.core.package import ModelPackage
+from facellm.models.filelock import locked
+from facellm.models.gguf_header import HeaderError, read_header
 from facellm.models.nano import clip_onnx
-from facellm.models.nano.deltas import DELTAS, read_deltas
-from facellm.models.nano.gguf_files import write_language, write_mmproj
+from facellm.models.nano.deltas import DELTAS, Deltas, read_deltas
+from facellm.models.nano.gguf_files import LAYOUT, write_language, write_mmproj
 from facellm.models.nano.smollm2 import LanguagePart
-from facellm.models.store import AssetStore
+from facellm.models.publish import file_sha256, publish
+from facellm.models.store import HOME_ENV, AssetStore, StoreUnwritable
 
 NAME = "nano"
 LANGUAGE_FILE = "facellm-nano-q8_0.gguf"
 MMPROJ_FILE = "facellm-nano-mmproj-f16.gguf"
+#: Hashes of both files as they were written: what ``models verify`` compares with.
+RECORD = "built.json"
 LANGUAGE_ASSET, TOWER_ASSET = "smollm2-135m-q4_1", "clip-vit-b16-int8"
 
-#: Called with what is being done and the share done, 0..1.
+#: Bytes of both files together, and some room.
+SPACE = 320 << 20
+
+#: Called with what is being done and the share of the whole that is done, 0..1, never falling.
 BuildProgress = Callable[[str, float], None]
+
+#: What is done, and how much of the time it takes (2 cores: 14 s to write, a minute to fetch on a 20 Mbit line).
+_FETCH = (("Fetching the language model", 30.0), ("Fetching the image tower", 30.0))
+_WRITE = (("Writing the language model", 8.0), ("Reading the image tower", 3.0), ("Writing the image tower", 3.0))
 
 
 def build_nano(
-    store: AssetStore, on_progress: BuildProgress | None = None, *, out: Path | None = None, deltas: Path = DELTAS
+    store: AssetStore, on_progress: BuildProgress | None = None, *, out: Path | None = None, deltas: Path | None = None
 ) -> ModelPackage:
-    """Write the pair below the store (or ``out``); the same bytes every time. Returns the package.
+    """Write the pair below the store (or into ``out``); the same bytes every time. Returns the package.
 
-    Raises ``ModelPartError`` for damaged parts, and the store's errors when a carrier cannot be had.
+    Raises ``ModelPartError`` for missing or damaged parts, the store's errors when a carrier cannot be had.
     """
-    tell = on_progress or (lambda _stage, _share: None)
     folder = out or store.models / NAME
-    folder.mkdir(parents=True, exist_ok=True)
-    trained = read_deltas(deltas)
-    language = store.ensure(LANGUAGE_ASSET, lambda share: tell("fetching the language model", share))
-    tower = store.ensure(TOWER_ASSET, lambda share: tell("fetching the image tower", share))
-    pair = pair_id(store, trained.sha256)
-    temporary = {name: folder / f".{name}.{os.getpid()}.part" for name in (LANGUAGE_FILE, MMPROJ_FILE)}
+    trained = read_deltas(deltas or DELTAS)
+    steps = _Steps(store, on_progress)
+    language = store.ensure(LANGUAGE_ASSET, steps.next(_FETCH[0][0]))
+    tower = store.ensure(TOWER_ASSET, steps.next(_FETCH[1][0]))
     try:
-        write_language(
-            temporary[LANGUAGE_FILE], LanguagePart(language), trained, pair,
-            lambda share: tell("writing the language model", share),
-        )  # fmt: skip
-        tell("reading the image tower", 0.0)
-        write_mmproj(
-            temporary[MMPROJ_FILE], clip_onnx.read_clip_tower(tower), trained, pair,
-            lambda share: tell("writing the image tower", share),
-        )  # fmt: skip
-        for name, file in temporary.items():
-            os.replace(file, folder / name)
-    finally:
-        for file in temporary.values():
-            file.unlink(missing_ok=True)
+        with locked(folder / ".build.lock"), _temporary(folder) as (language_part, mmproj_part):
+            _write(language, tower, trained, pair_id(store, trained.sha256), language_part, mmproj_part, steps)
+            _publish(folder, language_part, mmproj_part)
+    except OSError as error:
+        raise StoreUnwritable(
+            f"The model cannot be written to {folder}: {error.strerror or error}.",
+            f"Free {SPACE >> 20} MB, mend the folder's permissions, or set {HOME_ENV} to another folder.",
+        ) from error
     return nano_package(folder)
+
+
+def _write(
+    language: Path, tower: Path, trained: Deltas, pair: str, language_part: Path, mmproj_part: Path, steps: _Steps
+) -> None:
+    write_language(language_part, LanguagePart(language), trained, pair, steps.next(_WRITE[0][0]))
+    steps.next(_WRITE[1][0])(0.0)
+    weights = clip_onnx.read_clip_tower(tower)
+    write_mmproj(mmproj_part, weights, trained, pair, steps.next(_WRITE[2][0]))
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Names to write under. Called with the folder's lock held, so that what an ended build left may go."""
+    for stale in folder.glob(".*.part"):
+        stale.unlink()
+    if shutil.disk_usage(folder).free < SPACE:
+        raise OSError(f"less than {SPACE >> 20} MB are free")
+    parts = folder / f".{LANGUAGE_FILE}.part", folder / f".{MMPROJ_FILE}.part"
+    try:
+        yield parts
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+
+def _publish(folder: Path, language_part: Path, mmproj_part: Path) -> None:
+    """Both files and their record under their real names.
+
+    Ended in between, the pair's ids differ: the engine refuses such a pair, and it counts as not built.
+    """
+    files = {LANGUAGE_FILE: language_part, MMPROJ_FILE: mmproj_part}
+    hashes = {name: file_sha256(part) for name, part in files.items()}
+    (folder / RECORD).unlink(missing_ok=True)
+    for name, part in files.items():
+        publish(part, folder / name)
+    part = folder / f".{RECORD}.part"
+    part.write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
+    publish(part, folder / RECORD)
+
+
+class _Steps:
+    """Turns each step's own progress into the share of the whole."""
+
+    def __init__(self, store: AssetStore, on_progress: BuildProgress | None) -> None:
+        self._tell = on_progress or (lambda _stage, _share: None)
+        absent = [not store.file(name).is_file() for name in (LANGUAGE_ASSET, TOWER_ASSET)]
+        weights = {stage: weight * absent[number] for number, (stage, weight) in enumerate(_FETCH)} | dict(_WRITE)
+        self._total, self._weights = sum(weights.values()), weights
+        self._done = 0.0
+        self._weight = 0.0
+
+    def next(self, stage: str) -> Callable[[float], None]:
+        """Begin a step; the function takes the share of it that is done."""
+        self._done += self._weight
+        self._weight = self._weights[stage]
+        before, weight = self._done, self._weight
+        return lambda share: self._tell(stage, min(1.0, (before + share * weight) / self._total))
 
 
 def nano_package(folder: Path) -> ModelPackage:
@@ -65,20 +128,41 @@ def nano_package(folder: Path) -> ModelPackage:
 
 
 def pair_id(store: AssetStore, deltas_sha256: str) -> str:
-    """The id that both files carry: it changes with the deltas and with either carrier."""
+    """The id that both files carry: it changes with the deltas, either carrier, and how they are written."""
     parts = "".join(store.asset(name).sha256 for name in (LANGUAGE_ASSET, TOWER_ASSET))
-    return hashlib.sha256((deltas_sha256 + parts).encode()).hexdigest()[:16]
+    return hashlib.sha256((LAYOUT + deltas_sha256 + parts).encode()).hexdigest()[:16]
 
 
-def nano_is_current(store: AssetStore, deltas: Path = DELTAS) -> bool:
-    """Whether both files are there and were built from the deltas and carriers at hand."""
-    from facellm.models.gguf_header import HeaderError, read_header
+def nano_is_current(store: AssetStore, deltas: Path | None = None) -> bool:
+    """Whether both files are there and were built from the deltas and carriers at hand, by this version.
 
-    files = [store.models / NAME / name for name in (LANGUAGE_FILE, MMPROJ_FILE)]
-    if not all(file.is_file() for file in files) or not deltas.is_file():
+    A pair that an installer ships counts as current: it was built with the program around it.
+    """
+    shipped = nano_package(store.bundle / "models" / NAME)
+    if shipped.llm.is_file() and shipped.mmproj.is_file():
+        return True
+    deltas = deltas or DELTAS
+    package = nano_package(store.models / NAME)
+    if not (package.llm.is_file() and package.mmproj.is_file() and deltas.is_file()):
         return False
-    wanted = pair_id(store, hashlib.sha256(deltas.read_bytes()).hexdigest())
+    wanted = pair_id(store, file_sha256(deltas))
     try:
-        return all(read_header(file).get("facellm.pair") == wanted for file in files)
+        return all(_pair_of(file) == wanted for file in (package.llm, package.mmproj))
     except HeaderError:
         return False
+
+
+def _pair_of(file: Path) -> object:
+    return read_header(file, until="facellm.pair").get("facellm.pair")
+
+
+def damaged_files(folder: Path) -> list[str] | None:
+    """Names of the pair's files whose bytes are not those that were built; ``None`` when that is not recorded."""
+    try:
+        hashes = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return [
+            name for name in (LANGUAGE_FILE, MMPROJ_FILE)
+            if not (folder / name).is_file() or file_sha256(folder / name) != hashes[name]
+        ]  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -38,8 +38,8 @@ class LanguagePart:
         except (OSError, ValueError, IndexError) as error:
             raise ModelPartError(f"{path.name} is not a readable GGUF: {error}") from error
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
-        embedding = self._tensors.get("token_embd.weight")
-        if embedding is None or int(embedding.shape[0]) != WIDTH or f"blk.{LAYERS - 1}.attn_q.weight" not in self._tensors:
+        embedding, last = self._tensors.get("token_embd.weight"), f"blk.{LAYERS - 1}.attn_q.weight"
+        if embedding is None or int(embedding.shape[0]) != WIDTH or last not in self._tensors:
             raise ModelPartError(f"{path.name} is a GGUF, but not SmolLM2-135M.")
 
     def names(self) -> list[str]:
