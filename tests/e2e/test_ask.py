@@ -33,7 +33,8 @@ def test_the_astronaut_truthfully_by_probabilities(model: Model, photos: Path) -
                "Does this person look female?", "--choices", "yes,no", "--json", *model)  # fmt: skip
     answers = rows(done)[0]["faces"][0]["answers"]
     assert [answer["answer"] for answer in answers] == ["no", "yes", "yes"]
-    assert all(max(choice["p"] for choice in answer["choices"]) > 0.8 for answer in answers)
+    assert all(sum(choice["p"] for choice in answer["choices"]) == pytest.approx(1, abs=2e-4) for answer in answers)
+    assert answers[0]["choices"][1]["p"] > 0.8
 
 
 def test_json_has_exactly_the_documented_fields(model: Model, photos: Path) -> None:
