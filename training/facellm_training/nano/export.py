@@ -20,7 +20,7 @@ from facellm.models.nano import clip_onnx
 from facellm_training.nano.image_stage import ImageModel
 from facellm_training.nano.language import lora_state
 from facellm_training.nano.language_stage import NanoModel
-from facellm_training.nano.tower import LoraLinear, Tower, normalise, pixel_shuffle
+from facellm_training.nano.tower import Block, LoraLinear, Tower, normalise, pixel_shuffle
 
 #: Image tokens of the canary picture that are stored and compared at load.
 CANARY_TOKENS = 8
@@ -42,9 +42,10 @@ def restored(matrix: Tensor) -> Tensor:
 
 def tower_lora(tower: Tower) -> dict[str, Tensor]:
     """``tower.layers.{i}.{matrix}.lora_a|b`` for the blocks that carry LoRA."""
-    state = {}
+    state: dict[str, Tensor] = {}
     for index, block in tower.blocks.items():
-        for name in block.MATRICES:
+        assert isinstance(block, Block)
+        for name in Block.MATRICES:
             lora = block.linear[name.replace(".", "_")]
             if isinstance(lora, LoraLinear) and lora.scale:
                 state[f"tower.layers.{index}.{name}.lora_a"] = lora.a

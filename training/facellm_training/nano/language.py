@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ def load_language(
                 if linear is not None:
                     lora = LoraLinear(linear.weight.detach(), None, rank, alpha, dtype)
                     setattr(part, name, FloatOut(lora))
-    return model, tokenizer
+    return cast("LlamaForCausalLM", model), cast("PreTrainedTokenizerBase", tokenizer)
 
 
 def lora_state(model: nn.Module) -> dict[str, Tensor]:

@@ -41,6 +41,12 @@ class LoraLinear(nn.Module):
 class Block(nn.Module):
     """One pre-norm transformer block of CLIP (quick GELU). The residual stream stays float32."""
 
+    layer_norm1_w: Tensor
+    layer_norm1_b: Tensor
+    layer_norm2_w: Tensor
+    layer_norm2_b: Tensor
+    linear: nn.ModuleDict
+
     MATRICES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj", "mlp.fc1", "mlp.fc2")
 
     def __init__(self, weights: clip_onnx.Weights, index: int, rank: int, alpha: float, dtype: torch.dtype) -> None:
@@ -79,6 +85,12 @@ class Block(nn.Module):
 
 class Tower(nn.Module):
     """Blocks ``first``..10 of the tower; with ``first == 0`` also the patch embedding."""
+
+    class_token: Tensor
+    patch: Tensor
+    position: Tensor
+    pre_w: Tensor
+    pre_b: Tensor
 
     def __init__(
         self,
