@@ -14,13 +14,13 @@ python3 run.py setup [training]     set up only
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 
+from bootstrap.assets import ensure_assets
 from bootstrap.console import SetupError, say
 from bootstrap.engine import built_wheel
 from bootstrap.environment import ensure_environment, ensure_training, install_training, is_ready, run_inside
-from bootstrap.places import ROOT, inner_environment, venv_python
+from bootstrap.places import ROOT, venv_python
 from bootstrap.system import ensure_system
 
 #: facellm commands that need no models to be there.
@@ -95,13 +95,6 @@ def prepare(lock: str, need: str) -> None:
     """System libraries and the environment."""
     ensure_system(need, build=not is_ready(lock) and built_wheel() is None)
     ensure_environment(lock)
-
-
-def ensure_assets() -> None:
-    """Face models and the embedded model: fetched and built once, looked at afterwards."""
-    command = [str(venv_python()), "-P", "-m", "facellm.models.ensure"]
-    if subprocess.run(command, env=inner_environment(), check=False).returncode:
-        raise SetupError("The models could not be made ready; the reason stands above.")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import run
-from bootstrap import engine, environment, places
+from bootstrap import assets, engine, environment, places
 
 ROOT = Path(__file__).resolve().parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has neither this call nor this account")
@@ -149,6 +150,34 @@ def test_variables_that_would_change_which_code_runs_stay_outside(monkeypatch: p
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("PYTHONHOME", "/somewhere")
     assert not {"PYTHONPATH", "PYTHONHOME"} & places.inner_environment().keys()
+
+
+# --- the models
+
+
+def test_models_are_looked_at_again_when_one_of_them_or_the_data_folder_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, stamp = tmp_path / "model.gguf", tmp_path / "stamp"
+    model.write_bytes(b"GGUF")
+    monkeypatch.setattr(assets, "STAMP", stamp)
+    assert not assets.looked_at()
+    stamp.write_text(json.dumps({"files": [str(model)], "state": assets._state([model])}))
+    assert assets.looked_at()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("FACELLM_HOME", str(tmp_path))
+        assert not assets.looked_at()
+    model.write_bytes(b"GGUF, cut off")
+    assert not assets.looked_at()
+    model.unlink()
+    assert not assets.looked_at()
+    stamp.write_text("{")
+    assert not assets.looked_at()
+
+
+def test_the_models_depend_on_the_manifest_and_the_trained_deltas() -> None:
+    names = {path.name for pattern in assets.INPUTS for path in ROOT.glob(pattern)}
+    assert {"catalogue.toml", "deltas.safetensors", "build.py"} <= names
 
 
 # --- the locks
