@@ -111,6 +111,15 @@ def fill_in(labels: FaceLabels, probabilities: dict[str, Tensor], index: int) ->
     return FaceLabels(labels.file, labels.view, classes, labels.measured, labels.description)
 
 
+def optimiser(model: NanoModel, settings: LanguageStage) -> torch.optim.AdamW:
+    """AdamW with a rate for LoRA and one for the projector."""
+    groups = [
+        {"params": [p for p in model.language.parameters() if p.requires_grad], "lr": settings.lora_lr},
+        {"params": list(model.image.projector.parameters()), "lr": settings.projector_lr},
+    ]
+    return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, betas=(0.9, 0.98))
+
+
 def make_batch(
     model: NanoModel, packer: Packer, cache: FeatureCache, rows: list[int], labels: list[FaceLabels],
     settings: LanguageStage, rng: Random, pad: int,
@@ -148,14 +157,7 @@ def train(
     rows = [i for i, item in enumerate(labels) if not held_out(item.file)]
     order = [row for _ in range(math.ceil(settings.pictures / len(rows))) for row in shuffled(rows, rng)]
     steps, saved = settings.pictures // settings.batch, out / "language.pt"
-    optim = torch.optim.AdamW(
-        [
-            {"params": [p for p in model.language.parameters() if p.requires_grad], "lr": settings.lora_lr},
-            {"params": list(model.image.projector.parameters()), "lr": settings.projector_lr},
-        ],
-        weight_decay=settings.weight_decay,
-        betas=(0.9, 0.98),
-    )
+    optim = optimiser(model, settings)
     rates = [group["lr"] for group in optim.param_groups]
     done = _resume(model, optim, saved)
     started, losses = time.monotonic(), []
