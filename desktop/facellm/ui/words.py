@@ -48,11 +48,16 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def speed(tokens_per_s: float) -> str:
+    """ "68 tokens/s", "0.4 tokens/s"."""
+    return f"{tokens_per_s:.0f} tokens/s" if tokens_per_s >= 10 else f"{tokens_per_s:.1f} tokens/s"
+
+
 def cost(timings: Timings) -> str:
     """One caption line under a finished answer."""
     parts = [f"{seconds(timings.first_token_s)} to the first word", plural(timings.tokens, "token")]
     if timings.tokens_per_s > 0 and timings.tokens > 1:
-        parts.append(f"{timings.tokens_per_s:.0f} tokens/s")
+        parts.append(speed(timings.tokens_per_s))
     return " · ".join(parts)
 
 
@@ -68,5 +73,5 @@ def received_rows(timings: Timings, side: int) -> list[tuple[str, str]]:
         ("Answer", plural(timings.tokens, "token")),
     ]
     if timings.tokens_per_s > 0 and timings.tokens > 1:
-        rows.append(("Speed", f"{timings.tokens_per_s:.0f} tokens/s"))
+        rows.append(("Speed", speed(timings.tokens_per_s)))
     return rows

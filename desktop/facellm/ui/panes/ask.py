@@ -152,6 +152,7 @@ class AskPane(QWidget):
             chip.setEnabled(ready)
         self.field.setEnabled(ready)
         self.field.setPlaceholderText(placeholder)
+        self.field.viewport().update()  # Qt repaints when a placeholder appears, not when another takes its place
         self._renew_button()
 
     def set_answering(self, answering: bool) -> None:

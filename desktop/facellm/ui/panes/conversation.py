@@ -157,11 +157,13 @@ def _caption(exchange: Exchange) -> str:
     """The line under an answer: what it waits for, how fast it comes, what it cost."""
     match exchange.status:
         case Status.WAITING:
-            return "Waiting for its turn…"
+            return "Waiting…"
         case Status.LOOKING:
-            return "Thinking…" if exchange.image_cached else "Looking at the picture…"
+            return "Looking at the picture…"
+        case Status.THINKING:
+            return "Thinking…"
         case Status.ANSWERING:
-            return f"Answering · {exchange.tokens_per_s:.0f} tokens/s" if exchange.tokens > 3 else "Answering"
+            return f"Answering · {words.speed(exchange.tokens_per_s)}" if exchange.tokens > 3 else "Answering"
         case Status.STOPPED:
             return f"Stopped after {words.plural(exchange.tokens, 'token')}" if exchange.tokens else "Stopped"
         case Status.REFUSED | Status.FAILED:

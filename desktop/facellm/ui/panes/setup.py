@@ -66,6 +66,7 @@ class SetupPane(QScrollArea):
         self._progress.setVisible(building)
         self._progress.setValue(round(1000 * (state.fraction or 0.0)))
         self._stage.setVisible(building)
-        self._stage.setText(" · ".join(filter(None, (state.stage[:1].upper() + state.stage[1:], words.left(state.seconds_left)))))
+        stage = state.stage[:1].upper() + state.stage[1:]
+        self._stage.setText(" · ".join(filter(None, (stage, words.left(state.seconds_left)))))
         self.build_button.setVisible(not building)
         self.cancel_button.setVisible(building)

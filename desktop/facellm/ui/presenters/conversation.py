@@ -23,6 +23,7 @@ class Status(Enum):
 
     WAITING = "waiting"
     LOOKING = "looking"
+    THINKING = "thinking"
     ANSWERING = "answering"
     DONE = "done"
     LENGTH = "length"
@@ -31,7 +32,7 @@ class Status(Enum):
     FAILED = "failed"
 
 
-_RUNNING = (Status.WAITING, Status.LOOKING, Status.ANSWERING)
+_RUNNING = (Status.WAITING, Status.LOOKING, Status.THINKING, Status.ANSWERING)
 _FINISHED = {"length": Status.LENGTH, "stopped": Status.STOPPED, "policy": Status.REFUSED}
 
 
@@ -142,11 +143,12 @@ class ConversationPresenter(QObject):
             return
         if isinstance(event, EngineInfo):
             self.engine_loaded.emit(event)
-            return
         if not exchange.running:
             return
-        if isinstance(event, Encoded):
-            exchange.status, exchange.image_cached = Status.LOOKING, event.cached
+        if isinstance(event, EngineInfo):
+            exchange.status = Status.LOOKING
+        elif isinstance(event, Encoded):
+            exchange.status, exchange.image_cached = Status.THINKING, event.cached
         elif isinstance(event, Token):
             self._token(exchange, event.text)
         elif isinstance(event, Done):
