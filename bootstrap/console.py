@@ -16,6 +16,9 @@ LOG_LIMIT = 20_000_000
 #: Seconds between two plain lines of a long step, so that a CI log shows life.
 HEARTBEAT = 30.0
 AGAIN = "Check the network and the free space on the disk, then run the same command again: it goes on from here."
+#: Open files that the programs of steps keep open too: the lock of a set-up, so that a program which outlives a
+#: killed set-up (pip, still writing) keeps the next one waiting. Empty on Windows, which cannot pass them on.
+PASSED_ON: set[int] = set()
 
 
 class SetupError(Exception):
@@ -35,7 +38,9 @@ def run_step(title: str, command: list[str], log: Path, env: dict[str, str] | No
         out.flush()
         start = out.tell()
         line = _Line(title)
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env)
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, pass_fds=tuple(PASSED_ON)
+        )
         try:
             while process.poll() is None:
                 line.show(_last_line(log, start))

@@ -103,7 +103,11 @@ def install_training() -> None:
 def _make_venv() -> None:
     if UNFINISHED.exists() or (VENV.exists() and not venv_python().exists()):
         say("the last set-up was cut off: making .venv anew")
-        shutil.rmtree(VENV)
+        try:
+            shutil.rmtree(VENV)
+        except OSError as error:
+            hint = "Close what runs from there, or delete that folder by hand, and try again."
+            raise SetupError(f"{VENV} cannot be removed ({error.strerror}). {hint}") from error
     if VENV.exists():
         return
     VENV.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -9,21 +10,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from bootstrap.console import say
+from bootstrap.console import PASSED_ON, say
 
 
 @contextmanager
 def alone(path: Path, waiting: str) -> Iterator[None]:
-    """Hold the lock ``path``; says ``waiting`` once when another process holds it."""
+    """Hold the lock ``path``; says ``waiting`` once when another process holds it.
+
+    Where this process is killed, a program that it started by ``run_step`` holds the lock to its own end.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         if not _take(file):
             say(waiting)
             while not _take(file):
                 time.sleep(0.2)
+        passed = {file.fileno()} if os.name == "posix" else set()
+        PASSED_ON.update(passed)
         try:
             yield
         finally:
+            PASSED_ON.difference_update(passed)
             _give(file)
 
 

@@ -42,14 +42,12 @@ def importers(*modules: str) -> set[str]:
     return found
 
 
-def length_without_docstring(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines from ``def`` to the end; what the docstring says costs nothing."""
-    first = function.body[0]
-    documented = (
-        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
-    )
-    docstring = (first.end_lineno or 0) - first.lineno + 1 if documented else 0
-    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+def length_of_body(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of what is done; the signature and the docstring cost nothing."""
+    body = function.body
+    if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and len(body) > 1:
+        body = body[1:]
+    return (function.end_lineno or 0) - body[0].lineno + 1
 
 
 def test_the_rules_are_applied_to_all_of_the_code() -> None:
@@ -72,8 +70,7 @@ def test_functions_are_short() -> None:
         f"{name}:{node.lineno} {node.name}": lines
         for name, tree in trees()
         for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (lines := length_without_docstring(node)) > MAX_FUNCTION
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (lines := length_of_body(node)) > MAX_FUNCTION
     }
     assert not long
 

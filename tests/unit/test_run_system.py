@@ -191,3 +191,26 @@ def test_a_second_set_up_waits_for_the_first_even_if_that_is_killed(
         with turn.alone(path, "waiting"):
             assert time.monotonic() - started < 30
     assert ("waiting" in capsys.readouterr().err) or killed
+
+
+@posix
+def test_a_program_that_outlives_a_killed_set_up_keeps_the_next_one_waiting(tmp_path: Path) -> None:
+    """pip would go on writing into an environment that the next set-up makes anew."""
+    lock, log = tmp_path / "lock", tmp_path / "log"
+    code = """
+import sys
+from pathlib import Path
+from bootstrap import console, turn
+with turn.alone(Path(sys.argv[1]), ""):
+    step = [sys.executable, "-c", "import time; print(1, flush=True); time.sleep(2)"]
+    console.run_step("Installing", step, Path(sys.argv[2]))
+"""
+    set_up = subprocess.Popen([sys.executable, "-c", code, lock, log], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    while not (log.exists() and log.read_text().endswith("1\n")):
+        assert set_up.poll() is None
+        time.sleep(0.02)
+    set_up.kill()
+    set_up.wait()
+    started = time.monotonic()
+    with turn.alone(lock, "waiting"):
+        assert time.monotonic() - started > 1
