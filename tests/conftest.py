@@ -60,7 +60,8 @@ def assets() -> AssetStore:
 @pytest.fixture(scope="session")
 def nano(assets: AssetStore) -> ModelPackage:
     """The embedded model, as ``python3 run.py`` builds it."""
-    from facellm.models.nano.build import build_nano, nano_is_current
+    from facellm.models.nano.build import build_nano
+    from facellm.models.nano.pair import nano_is_current
     from facellm.models.packages import find_package
 
     if not nano_is_current(assets):

@@ -14,9 +14,9 @@ import pytest
 from facellm.core.errors import ModelPartError
 from facellm.core.package import ModelPackage
 from facellm.models.gguf_header import read_header
-from facellm.models.nano import build as module
-from facellm.models.nano.build import build_nano, damaged_files, nano_is_current
+from facellm.models.nano.build import build_nano
 from facellm.models.nano.clip_onnx import IMAGE_MEAN, IMAGE_STD, Weights, read_clip_tower
+from facellm.models.nano.pair import RECORD, damaged_files, nano_is_current
 from facellm.models.nano.smollm2 import LanguagePart
 from facellm.models.store import AssetMissing, AssetStore
 from tests.models.trained import some_tensors, write_deltas
@@ -176,7 +176,7 @@ def test_the_same_bytes_each_time(built: ModelPackage, assets: AssetStore, tmp_p
     for file in (built.llm, built.mmproj):
         assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes(), file.name
     visible = sorted(path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith("."))
-    assert visible == sorted([built.llm.name, built.mmproj.name, module.RECORD])
+    assert visible == sorted([built.llm.name, built.mmproj.name, RECORD])
 
 
 def test_progress_never_falls_and_ends_at_one(assets: AssetStore, tmp_path: Path) -> None:
@@ -249,5 +249,5 @@ def test_a_changed_byte_is_found(built: ModelPackage, tmp_path: Path) -> None:
         file.seek(50_000_000)
         file.write(b"\x55\xaa\x55")
     assert damaged_files(folder) == [built.mmproj.name]
-    (folder / module.RECORD).unlink()
+    (folder / RECORD).unlink()
     assert damaged_files(folder) is None

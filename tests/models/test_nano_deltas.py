@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from facellm.core.errors import ModelPartError
-from facellm.models.nano.deltas import DELTAS, read_deltas
+from facellm.models.nano.deltas import read_deltas
+from facellm.models.nano.pair import DELTAS
 from facellm.models.nano.tensor_file import read_tensors
 from tests.models.trained import METADATA, noise, some_tensors, write_deltas
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from facellm.models.gguf_header import HeaderError
-from facellm.models.nano.build import LANGUAGE_FILE, MMPROJ_FILE
+from facellm.models.nano.pair import LANGUAGE_FILE, MMPROJ_FILE
 from facellm.models.packages import ModelMissing, find_package, list_packages
 from facellm.models.store import AssetStore
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import json as json_module
 import platform
 import shutil
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from facellm.cli.output import write_json
+from facellm.cli.output import printable, write_json
 
 #: Packages whose version decides how things behave.
 PACKAGES = ("llama-cpp-python", "mediapipe", "PySide6-Essentials", "opencv-python-headless", "numpy", "pillow", "gguf")
 
-#: Asked in a process of its own: llama.cpp is never loaded beside a window.
-_DEVICES = (
-    "import llama_cpp as l; l.llama_backend_init(); "
-    "print(int(l.llama_supports_gpu_offload())); print(l.llama_print_system_info().decode())"
+#: First argument with which a frozen application is started again as the process that asks llama.cpp.
+DEVICES_FLAG = "--facellm-devices"
+#: llama.cpp is asked in a process of its own: it is never loaded beside a window.
+_ROOT = str(Path(__file__).resolve().parents[2])
+_START = (
+    "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
+    "from facellm.engine.llama_devices import main; main()"
 )
 _DEVICES_TIMEOUT_S = 30
 
@@ -34,9 +39,9 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="One JSON object on
             if isinstance(rows, dict):
                 typer.secho(title, bold=True)
                 for name, value in rows.items():
-                    typer.echo(f"  {name:24} {value}")
+                    typer.echo(printable(f"  {name:24} {value}"))
         for problem in report["problems"]:
-            typer.secho(problem, fg=typer.colors.RED)
+            typer.secho(printable(problem), fg=typer.colors.RED)
     if report["problems"]:
         raise typer.Exit(1)
 
@@ -81,18 +86,24 @@ def _devices(problems: list[str]) -> dict[str, str]:
     import psutil
 
     found = {"processor": f"{psutil.cpu_count(logical=False)} cores, {psutil.cpu_count()} threads"}
+    command = [sys.executable, "-P", "-c", _START, _ROOT]
+    if getattr(sys, "frozen", False):
+        command = [sys.executable, DEVICES_FLAG]
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", _DEVICES], capture_output=True, text=True, timeout=_DEVICES_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_DEVICES_TIMEOUT_S, check=False)
+        told = json_module.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired) as error:
         problems.append(f"llama.cpp does not answer: {error}")
         return found
-    lines = done.stdout.splitlines()
-    if done.returncode or len(lines) < 2:
-        problems.append(f"llama.cpp cannot be loaded (code {done.returncode}): {done.stderr.strip()[-200:]}")
+    except ValueError:
+        problems.append(f"llama.cpp cannot be loaded (exit code {done.returncode}): {done.stderr.strip()[-200:]}")
         return found
-    return found | {"GPU": "usable" if lines[0] == "1" else "none usable by this build", "llama.cpp": lines[1]}
+    return found | {
+        "llama.cpp": told["version"],
+        "built for": " ".join(part.split(" = ")[0].removeprefix("CPU : ") for part in told["features"].split(" | ")),
+        "computes on": ", ".join(told["devices"]) or "unknown",
+        "GPU": "usable" if told["offload"] else "none usable by this build",
+    }
 
 
 def _assets(store: Any, problems: list[str]) -> dict[str, str]:

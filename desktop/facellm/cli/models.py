@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facellm.cli.output import Progress, write_json
+from facellm.cli.output import Progress, printable, write_json
 from facellm.core.errors import FaceLLMError
-from facellm.core.package import ModelPackage
 
-models_app = typer.Typer(help="Models: list, build, verify, path.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from facellm.core.package import ModelPackage
+    from facellm.models.store import AssetStore
+
+models_app = typer.Typer(help="Models: list, build, verify, path, ensure.", no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 
@@ -31,17 +35,25 @@ def list_models(json: JsonOption = False) -> None:
 
     store = AssetStore()
     packages = list_packages(store)
-    for package in packages:
-        row = _row(package)
-        if json:
-            write_json(row)
-        else:
-            size = (package.llm.stat().st_size + package.mmproj.stat().st_size) / MIB
-            typer.echo(f"{package.name:16} {size:6.0f} MiB  {package.title}  ({package.licence or 'licence unknown'})")
-    if not packages and not json:
+    if json:
+        for package in packages:
+            write_json(_row(package))
+        return
+    if packages:
+        _show(
+            ("model", "size", "picture", "title", "licence"),
+            [
+                (package.name, f"{_bytes(package) / MIB:.0f} MiB", f"{package.tile} px", package.title, package.licence)
+                for package in packages
+            ],
+        )
+    else:
         typer.echo("No model is here yet. Run: facellm models build nano")
-    if not json:
-        typer.echo(f"Add one: a folder in {store.models} with its language GGUF and its mmproj GGUF.")
+    typer.echo(f"Add one: a folder in {store.models} with its language GGUF and its mmproj GGUF.")
+
+
+def _bytes(package: ModelPackage) -> int:
+    return package.llm.stat().st_size + package.mmproj.stat().st_size
 
 
 def _row(package: ModelPackage) -> dict[str, object]:
@@ -52,15 +64,29 @@ def _row(package: ModelPackage) -> dict[str, object]:
     }  # fmt: skip
 
 
+def _show(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A table on stdout; text only, since a model names itself."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
+    Console(highlight=False).print(table)
+
+
 @models_app.command()
 def build(
     name: Annotated[str, typer.Argument(help="The model to build; only nano is built here.")] = "nano",
     out: Annotated[Path | None, typer.Option(help="Folder to write to, instead of the model folder.")] = None,
     deltas: Annotated[Path | None, typer.Option(help="Trained deltas, instead of the ones shipped.")] = None,
+    json: JsonOption = False,
 ) -> None:
     """Build the embedded model from its two carriers and the trained deltas. The same bytes every time."""
-    from facellm.models.nano.build import NAME, build_nano
-    from facellm.models.nano.deltas import DELTAS
+    from facellm.models.nano.build import build_nano
+    from facellm.models.nano.pair import NAME
     from facellm.models.store import AssetStore
 
     if name != NAME:
@@ -68,77 +94,107 @@ def build(
             f"{name} cannot be built; only {NAME} can. Other models are put into the model folder."
         )
     with Progress() as progress:
-        package = build_nano(
-            AssetStore(), lambda stage, share: _tell(progress, stage, share), out=out, deltas=deltas or DELTAS
-        )
+        package = build_nano(AssetStore(), _teller(progress), out=out, deltas=deltas)
+    if json:
+        write_json(_row(package))
+        return
     for file in (package.llm, package.mmproj):
         typer.echo(f"{file}  {file.stat().st_size / MIB:.1f} MiB")
 
 
-def _tell(progress: Progress, stage: str, share: float) -> None:
-    if sys.stderr.isatty() or share in (0.0, 1.0):
-        progress.doing(f"{stage[0].upper()}{stage[1:]}: {share:.0%}")
+def _teller(progress: Progress) -> Callable[[str, float], None]:
+    """Per cent on a terminal, a line a stage elsewhere."""
+    said = ""
+
+    def tell(stage: str, share: float) -> None:
+        nonlocal said
+        if sys.stderr.isatty():
+            progress.doing(f"{stage[0].upper()}{stage[1:]}: {share:.0%}")
+        elif stage != said:
+            said = stage
+            progress.doing(f"{stage[0].upper()}{stage[1:]}")
+
+    return tell
 
 
 @models_app.command()
 def verify(json: JsonOption = False) -> None:
-    """Read every asset and model file in full and compare its hash. Exit code 1 when something is wrong."""
-    from facellm.models.store import AssetMissing, AssetStore
-
-    store, wrong = AssetStore(), []
-    for name in store.names():
-        try:
-            store.verify(name)
-            state = "ok"
-        except AssetMissing:
-            state = "missing"
-        except FaceLLMError as error:
-            state = str(error)
-            wrong.append(name)
-        _say(json, name, state, str(store.file(name)))
-    state, fault = _nano_state(store)
-    _say(json, "nano", state, str(store.models / "nano"))
-    if fault:
-        wrong.append("nano")
-    if wrong:
-        raise Unverified(f"Not as they should be: {', '.join(wrong)}.", "Delete them and run: facellm models ensure")
-
-
-def _nano_state(store: object) -> tuple[str, bool]:
-    """What is said of the embedded model, and whether that is a fault."""
-    from facellm.models.nano.build import NAME, nano_is_current
+    """Read every asset and the embedded model in full and compare hashes. Exit code 1 when something is wrong."""
     from facellm.models.store import AssetStore
 
-    assert isinstance(store, AssetStore)
-    if not (store.models / NAME).is_dir():
-        return "not built", False
-    if nano_is_current(store):
-        return "ok", False
-    return "built from other deltas, or damaged", True
-
-
-def _say(as_json: bool, name: str, state: str, path: str) -> None:
-    if as_json:
-        write_json({"name": name, "state": state, "path": path})
+    store = AssetStore()
+    names = [*store.names(), "nano"]
+    rows = []
+    with Progress() as progress:
+        for name in names:
+            progress.doing(f"Reading {name}")
+            state, said, path = _nano_state(store) if name == "nano" else _asset_state(store, name)
+            rows.append((name, state, said, str(path)))
+    if json:
+        for row in rows:
+            write_json(dict(zip(("name", "state", "message", "path"), row, strict=True)))
     else:
-        typer.echo(f"{name:20} {state:10} {path}")
+        _show(("file", "state", "path"), [(name, said or state, path) for name, state, said, path in rows])
+    damaged = [name for name, state, _, _ in rows if state == "damaged"]
+    if damaged:
+        raise Unverified(f"Not as they should be: {', '.join(damaged)}.", "Run: facellm models ensure")
+
+
+def _asset_state(store: AssetStore, name: str) -> tuple[str, str, Path]:
+    """``ok``, ``missing`` or ``damaged``; a sentence for the last; where."""
+    from facellm.models.store import AssetCorrupt, AssetMissing
+
+    try:
+        store.verify(name)
+    except AssetMissing:
+        return "missing", "", store.file(name)
+    except AssetCorrupt as error:
+        return "damaged", str(error), store.file(name)
+    return "ok", "", store.file(name)
+
+
+def _nano_state(store: AssetStore) -> tuple[str, str, Path]:
+    """As ``_asset_state``; also ``outdated`` (of other deltas) and ``unrecorded`` (its hashes were not noted)."""
+    from facellm.models.nano.pair import damaged_files, nano_is_current
+    from facellm.models.packages import ModelMissing, find_package
+
+    try:
+        folder = find_package("nano", store).llm.parent
+    except ModelMissing:
+        return "missing", "", store.models / "nano"
+    damaged = damaged_files(folder)
+    if damaged:
+        return "damaged", f"{' and '.join(damaged)}: not the bytes that were built", folder
+    if not nano_is_current(store):
+        return "outdated", "built from other deltas; run: facellm models ensure", folder
+    return ("ok", "", folder) if damaged == [] else ("unrecorded", "", folder)
 
 
 @models_app.command()
-def path(name: Annotated[str, typer.Argument(help="A model's name.")] = "nano") -> None:
+def path(
+    name: Annotated[str, typer.Argument(help="A model's name, or the path of a folder or language GGUF.")] = "nano",
+    json: JsonOption = False,
+) -> None:
     """The two files of a model, one a line: language model, image encoder."""
     from facellm.models.packages import find_package
     from facellm.models.store import AssetStore
 
     package = find_package(name, AssetStore())
+    if json:
+        write_json(_row(package))
+        return
     typer.echo(str(package.llm))
     typer.echo(str(package.mmproj))
 
 
 @models_app.command()
-def ensure() -> None:
-    """Fetch the face models and build the embedded model, where they are missing."""
-    from facellm.models.ensure import Console, ensure_all
+def ensure(json: JsonOption = False) -> None:
+    """Fetch the face models and build the embedded model, where they are missing, damaged or out of date."""
+    from facellm.models.ensure import FACE_MODELS, Console, ensure_all
+    from facellm.models.packages import find_package
     from facellm.models.store import AssetStore
 
-    ensure_all(AssetStore(), Console())
+    store = AssetStore()
+    ensure_all(store, Console())
+    if json:
+        write_json({name: str(store.file(name)) for name in FACE_MODELS} | {"nano": _row(find_package("nano", store))})

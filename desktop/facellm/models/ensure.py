@@ -10,6 +10,7 @@ import time
 from functools import partial
 
 from facellm.core.errors import FaceLLMError
+from facellm.models.nano.pair import nano_is_current
 from facellm.models.store import AssetStore
 
 FACE_MODELS = ("face-landmarker", "yunet")
@@ -40,10 +41,10 @@ class Console:
 def ensure_all(store: AssetStore, tell: Console) -> None:
     """Fetch and build what is missing, damaged or out of date. Raises the store's and the builder's errors."""
     for name in FACE_MODELS:
-        store.ensure(name, partial(tell, f"Fetching the {store.asset(name).title}"))
-    from facellm.models.nano.build import build_nano, nano_is_current
-
+        store.ensure(name, partial(tell, f"fetching {store.asset(name).title}"))
     if not nano_is_current(store):
+        from facellm.models.nano.build import build_nano  # numpy and more, only when needed
+
         build_nano(store, tell)
     tell.end()
 

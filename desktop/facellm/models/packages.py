@@ -11,8 +11,8 @@ from typing import Any
 from facellm.core.errors import FaceLLMError
 from facellm.core.package import ModelPackage
 from facellm.models.gguf_header import read_header
-from facellm.models.nano.build import NAME as NANO
-from facellm.models.nano.build import nano_package
+from facellm.models.nano.pair import NAME as NANO
+from facellm.models.nano.pair import nano_package
 from facellm.models.store import AssetStore
 
 #: Larger pictures than this no model takes as one tile; the number is a typing error.

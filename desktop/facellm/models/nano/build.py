@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,20 +10,23 @@ from pathlib import Path
 
 from facellm.core.package import ModelPackage
 from facellm.models.filelock import locked
-from facellm.models.gguf_header import HeaderError, read_header
 from facellm.models.nano import clip_onnx
-from facellm.models.nano.deltas import DELTAS, Deltas, read_deltas
-from facellm.models.nano.gguf_files import LAYOUT, write_language, write_mmproj
+from facellm.models.nano.deltas import Deltas, read_deltas
+from facellm.models.nano.gguf_files import write_language, write_mmproj
+from facellm.models.nano.pair import (
+    DELTAS,
+    LANGUAGE_ASSET,
+    LANGUAGE_FILE,
+    MMPROJ_FILE,
+    NAME,
+    RECORD,
+    TOWER_ASSET,
+    nano_package,
+    pair_id,
+)
 from facellm.models.nano.smollm2 import LanguagePart
 from facellm.models.publish import file_sha256, publish
 from facellm.models.store import HOME_ENV, AssetStore, StoreUnwritable
-
-NAME = "nano"
-LANGUAGE_FILE = "facellm-nano-q8_0.gguf"
-MMPROJ_FILE = "facellm-nano-mmproj-f16.gguf"
-#: Hashes of both files as they were written: what ``models verify`` compares with.
-RECORD = "built.json"
-LANGUAGE_ASSET, TOWER_ASSET = "smollm2-135m-q4_1", "clip-vit-b16-int8"
 
 #: Bytes of both files together, and some room.
 SPACE = 320 << 20
@@ -33,8 +35,8 @@ SPACE = 320 << 20
 BuildProgress = Callable[[str, float], None]
 
 #: What is done, and how much of the time it takes (2 cores: 14 s to write, a minute to fetch on a 20 Mbit line).
-_FETCH = (("Fetching the language model", 30.0), ("Fetching the image tower", 30.0))
-_WRITE = (("Writing the language model", 8.0), ("Reading the image tower", 3.0), ("Writing the image tower", 3.0))
+_FETCH = (("fetching the language model", 30.0), ("fetching the image tower", 30.0))
+_WRITE = (("writing the language model", 8.0), ("reading the image tower", 3.0), ("writing the image tower", 3.0))
 
 
 def build_nano(
@@ -117,52 +119,3 @@ class _Steps:
         self._weight = self._weights[stage]
         before, weight = self._done, self._weight
         return lambda share: self._tell(stage, min(1.0, (before + share * weight) / self._total))
-
-
-def nano_package(folder: Path) -> ModelPackage:
-    """The nano's package in a folder that holds both files."""
-    return ModelPackage(
-        NAME, folder / LANGUAGE_FILE, folder / MMPROJ_FILE, clip_onnx.IMAGE_SIZE,
-        title="FaceLLM-nano (embedded)", licence="Apache-2.0 AND MIT",
-    )  # fmt: skip
-
-
-def pair_id(store: AssetStore, deltas_sha256: str) -> str:
-    """The id that both files carry: it changes with the deltas, either carrier, and how they are written."""
-    parts = "".join(store.asset(name).sha256 for name in (LANGUAGE_ASSET, TOWER_ASSET))
-    return hashlib.sha256((LAYOUT + deltas_sha256 + parts).encode()).hexdigest()[:16]
-
-
-def nano_is_current(store: AssetStore, deltas: Path | None = None) -> bool:
-    """Whether both files are there and were built from the deltas and carriers at hand, by this version.
-
-    A pair that an installer ships counts as current: it was built with the program around it.
-    """
-    shipped = nano_package(store.bundle / "models" / NAME)
-    if shipped.llm.is_file() and shipped.mmproj.is_file():
-        return True
-    deltas = deltas or DELTAS
-    package = nano_package(store.models / NAME)
-    if not (package.llm.is_file() and package.mmproj.is_file() and deltas.is_file()):
-        return False
-    wanted = pair_id(store, file_sha256(deltas))
-    try:
-        return all(_pair_of(file) == wanted for file in (package.llm, package.mmproj))
-    except HeaderError:
-        return False
-
-
-def _pair_of(file: Path) -> object:
-    return read_header(file, until="facellm.pair").get("facellm.pair")
-
-
-def damaged_files(folder: Path) -> list[str] | None:
-    """Names of the pair's files whose bytes are not those that were built; ``None`` when that is not recorded."""
-    try:
-        hashes = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return [
-            name for name in (LANGUAGE_FILE, MMPROJ_FILE)
-            if not (folder / name).is_file() or file_sha256(folder / name) != hashes[name]
-        ]  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from facellm.core.errors import ModelPartError
 from facellm.models.nano import clip_onnx, smollm2
+from facellm.models.nano.pair import DELTAS
 from facellm.models.nano.tensor_file import Tensors, read_tensors
-
-DELTAS = Path(__file__).resolve().parents[2] / "resources" / "nano" / "deltas.safetensors"
 
 #: Width of a token after the 2×2 pixel shuffle.
 SHUFFLED = 4 * clip_onnx.WIDTH

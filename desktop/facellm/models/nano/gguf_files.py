@@ -1,7 +1,8 @@
-"""Writes the nano's two GGUF files from weights in memory."""
+"""Writes the nano's two GGUF files from weights in memory. A change of what is written raises ``pair.LAYOUT``."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,6 @@ from facellm.models.nano import clip_onnx, smollm2
 from facellm.models.nano.deltas import Deltas, Lora
 
 Progress = Callable[[float], None]
-
-#: Part of the pair's id: raise it when anything below changes what is written, so that users' files are rebuilt.
-LAYOUT = "1"
 
 #: Plain ChatML. SmolLM2's own template adds a system prompt about its makers, which training does not use.
 CHAT_TEMPLATE = (
@@ -69,8 +67,7 @@ def write_language(path: Path, part: smollm2.LanguagePart, deltas: Deltas, pair:
     loras = {_language_name(module): lora for module, lora in deltas.loras.items() if module.startswith("language.")}
     names = part.names()
     for number, name in enumerate(names):
-        lora = loras.pop(name, None)
-        weight = _merged(part.weight(name), None if lora is None else _language_change(name, lora), name)
+        weight = _merged(part.weight(name), loras.pop(name, None), name, _heads(name))
         if weight.ndim == 1:
             writer.add_tensor(name, weight)
         else:
@@ -87,21 +84,22 @@ def _language_name(module: str) -> str:
     return f"blk.{layer}.{smollm2.GGUF_NAME[kind]}.weight"
 
 
-def _language_change(name: str, lora: Lora) -> NDArray[np.float64]:
-    """The change in llama.cpp's order of rows, which the source GGUF already has for queries and keys."""
-    change = lora.change()
+def _heads(name: str) -> int:
+    """Heads of a query or key matrix, whose rows llama.cpp has in another order; 0 for all others."""
     if name.endswith(".attn_q.weight"):
-        return smollm2.permute_rows(change, smollm2.HEADS)
-    if name.endswith(".attn_k.weight"):
-        return smollm2.permute_rows(change, smollm2.KV_HEADS)
-    return change
+        return smollm2.HEADS
+    return smollm2.KV_HEADS if name.endswith(".attn_k.weight") else 0
 
 
-def _merged(weight: NDArray[np.float32], change: NDArray[np.float64] | None, name: str) -> NDArray[np.float32]:
-    if change is None:
+def _merged(weight: NDArray[np.float32], lora: Lora | None, name: str, heads: int = 0) -> NDArray[np.float32]:
+    """``weight`` plus what training changed; ``heads``: the weight's rows are already in llama.cpp's order."""
+    if lora is None:
         return weight
+    change = lora.change()
     if change.shape != weight.shape:
         raise ModelPartError(f"The deltas change {name} by {change.shape}, but it is {weight.shape}.")
+    if heads:
+        change = smollm2.permute_rows(change, heads)
     return np.asarray(weight.astype(np.float64) + change, np.float32)
 
 
@@ -136,9 +134,7 @@ def write_mmproj(path: Path, tower: clip_onnx.Weights, deltas: Deltas, pair: str
     for block in range(clip_onnx.BLOCKS):
         for source, name in _TOWER_NAME.items():
             module = f"layers.{block}.{source}"
-            lora = loras.pop(f"tower.{module}", None)
-            change = None if lora is None else lora.change()
-            weight = _merged(tower[f"encoder.{module}.weight"], change, module)
+            weight = _merged(tower[f"encoder.{module}.weight"], loras.pop(f"tower.{module}", None), module)
             (put.exact if weight.ndim == 1 else put.half)(f"v.blk.{block}.{name}.weight", weight)
             put.exact(f"v.blk.{block}.{name}.bias", tower[f"encoder.{module}.bias"])
         progress((block + 1) / clip_onnx.BLOCKS)
@@ -161,7 +157,8 @@ def _for_raw_pixels(kernel: NDArray[np.float32]) -> tuple[NDArray[np.float16], N
         np.array(values, np.float64)[None, :, None, None] for values in (clip_onnx.IMAGE_MEAN, clip_onnx.IMAGE_STD)
     )
     scaled = (kernel.astype(np.float64) * PIXEL_STD / std).astype(np.float16)
-    offset = -(scaled.astype(np.float64) * mean / PIXEL_STD).sum(axis=(1, 2, 3))
+    shares = (scaled.astype(np.float64) * mean / PIXEL_STD).reshape(len(scaled), -1)
+    offset = np.array([-math.fsum(row) for row in shares])  # exact: numpy's order of summing is the machine's
     return scaled, offset.astype(np.float32)
 
 
