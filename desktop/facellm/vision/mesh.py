@@ -8,6 +8,12 @@ referenced in ``_OPEN`` until closed); ``detect`` after ``close`` returns nothin
 
 from __future__ import annotations
 
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +32,10 @@ LANDMARKS = 478
 #: that is shown to it was chosen by another detector.
 CONFIDENCE = 0.3
 
+#: What a ``.task``, which is a zip file, must hold.
+_MEMBERS = {"face_detector.tflite", "face_landmarks_detector.tflite", "face_blendshapes.tflite"}
+_HINT = "Run: facellm models verify"
+
 #: Tasks that are open. They must never be collected unclosed, see above.
 _OPEN: set[Any] = set()
 
@@ -43,6 +53,44 @@ class Mesh:
     rotation: NDArray[np.float64]
 
 
+def _read_task(path: Path) -> bytes:
+    """The file's bytes, when it is a whole ``.task``: MediaPipe leaks a thread on each file that it refuses."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelPartError(f"The face landmark model could not be read: {error.strerror}.", _HINT) from error
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as task:
+            whole = set(task.namelist()) >= _MEMBERS and task.testzip() is None
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
+        raise ModelPartError(f"{path.name} is not a usable face landmark model.", _HINT) from error
+    if not whole:
+        raise ModelPartError(f"{path.name} is not a usable face landmark model.", _HINT)
+    return data
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what native code writes to standard error meanwhile.
+
+    Loading the models prints four lines of warnings to every user, and no setting of MediaPipe's, absl's or
+    TensorFlow's stops them. Python's own ``sys.stderr`` writes to the same file, hence only for these 30 ms.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # a window's process on Windows may have no standard error
+        yield
+        return
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
+
+
 class FaceMesh:
     """One face's mesh on a crop that shows it large. Not thread-safe; close it when done."""
 
@@ -50,12 +98,7 @@ class FaceMesh:
         """Load ``face_landmarker.task``. Raises ``ModelPartError`` when it is missing or not a landmarker."""
         from mediapipe.tasks.python import BaseOptions, vision
 
-        try:
-            buffer = landmarker.read_bytes()
-        except OSError as error:
-            raise ModelPartError(
-                f"The face landmark model could not be read: {error.strerror}.", "Run: facellm models verify"
-            ) from error
+        buffer = _read_task(landmarker)
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_buffer=buffer),
             num_faces=1,
@@ -65,11 +108,10 @@ class FaceMesh:
             output_facial_transformation_matrixes=True,
         )
         try:
-            self._task: Any = vision.FaceLandmarker.create_from_options(options)
+            with _quiet():
+                self._task: Any = vision.FaceLandmarker.create_from_options(options)
         except (RuntimeError, ValueError) as error:
-            raise ModelPartError(
-                f"{landmarker.name} is not a usable face landmark model.", "Run: facellm models verify"
-            ) from error
+            raise ModelPartError(f"{landmarker.name} is not a usable face landmark model.", _HINT) from error
         _OPEN.add(self._task)
 
     def measure(self, pixels: RgbImage) -> Mesh | None:
