@@ -18,6 +18,8 @@ from facellm.core.package import ModelPackage
 from facellm.ui.tasks import Emit
 
 if TYPE_CHECKING:
+    from PySide6.QtGui import QImage
+
     from facellm.conversation.session import Session
     from facellm.engine.client import EngineClient
     from facellm.engine.protocol import AskEvent, EngineInfo, EngineOptions
@@ -32,10 +34,14 @@ _TILE = 224
 
 @dataclass(slots=True, eq=False)
 class Opened:
-    """A photo with its faces. ``session`` is ``None`` as long as there is no model to ask."""
+    """A photo with its faces. ``session`` is ``None`` as long as there is no model to ask.
+
+    ``shown``: what the window draws, scaled and converted here because a large photo takes 0.2 s.
+    """
 
     photo: Photo
     faces: tuple[Face, ...]
+    shown: QImage
     session: Session | None = field(default=None, repr=False)
 
     def face(self, label: str) -> Face | None:
@@ -158,12 +164,14 @@ class LocalBackend:
 
     def _opened(self, photo: Photo) -> Opened:
         from facellm.models.packages import ModelMissing
+        from facellm.ui.pixels import shown_image
 
+        session: Session | None
         try:
             session, faces = self._session(photo)
         except ModelMissing:
-            return Opened(photo, tuple(self._faces().find(photo)))
-        return Opened(photo, tuple(faces), session)
+            session, faces = None, self._faces().find(photo)
+        return Opened(photo, tuple(faces), shown_image(photo.pixels), session)
 
     def _session(self, photo: Photo) -> tuple[Session, list[Face]]:
         from facellm.conversation.session import Session

@@ -27,12 +27,19 @@ class HeldImage(QImage):
 
 
 def shown_image(pixels: RgbImage) -> QImage:
-    """What the picture pane draws: at most ``SHOWN_SIDE`` long, in the format that Qt draws fastest."""
-    image: QImage = HeldImage(pixels)
-    if max(image.width(), image.height()) > SHOWN_SIDE:
-        keep, smooth = Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
-        image = image.scaled(SHOWN_SIDE, SHOWN_SIDE, keep, smooth)
-    return image.convertToFormat(QImage.Format.Format_RGB32)
+    """What the picture pane draws: at most ``SHOWN_SIDE`` long, in the format that Qt draws fastest.
+
+    For worker threads. Scaled by OpenCV, because Qt would hold Python's lock meanwhile: the window stood still for
+    0.8 s when a photo of 24 megapixels was opened.
+    """
+    height, width = pixels.shape[:2]
+    share = SHOWN_SIDE / max(height, width)
+    if share < 1:
+        import cv2
+
+        size = max(1, round(width * share)), max(1, round(height * share))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return HeldImage(pixels).convertToFormat(QImage.Format.Format_RGB32)
 
 
 def face_image(shown: QImage, box: FaceBox, photo_width: int, side: int) -> QImage:

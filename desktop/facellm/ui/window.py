@@ -15,7 +15,7 @@ from PySide6.QtWidgets import (
 )
 
 from facellm.core.faces import WHOLE
-from facellm.ui import pixels, reading, words
+from facellm.ui import reading, words
 from facellm.ui.inlet import Inlet
 from facellm.ui.keys import add_shortcuts, letter_of, preset_of
 from facellm.ui.panes.ask import AskPane
@@ -212,8 +212,7 @@ class MainWindow(QMainWindow):
         self.strip.show_photo(self.studio.photo_line())
         self.filmstrip.setVisible(opened is not None)
         if opened is not None:
-            photo = opened.photo
-            image = pixels.shown_image(photo.pixels)
+            photo, image = opened.photo, opened.shown
             self.stage.picture.show_photo(image, photo.width, opened.faces, Path(photo.name).name)
             self.stage.show_picture()
             self.filmstrip.show_faces(image, photo.width, opened.faces)
