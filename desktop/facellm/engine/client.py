@@ -294,7 +294,7 @@ class EngineClient:
     def _death(self, child: Child) -> EngineDied:
         reason, lines = child.autopsy()
         was = "while loading the model" if self.info is None else "while it was answering"
-        words = f" Its last words: {' / '.join(lines[-3:])}" if lines else ""
+        words = f" Its last words: {' / '.join(lines)}" if lines else ""
         hint = _AGAIN if reason != "signal SIGKILL" else f"Something ended it, perhaps for want of memory. {_AGAIN}"
         self._replace(None)
         return EngineDied(f"The engine stopped working {was}: {reason}.{words}", hint)

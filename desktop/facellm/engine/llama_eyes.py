@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from facellm.core.faces import RgbImage
 from facellm.engine.errors import EngineError, Stopped
-from facellm.engine.llama_native import last_reason
+from facellm.engine.llama_native import reason
 from facellm.engine.prompts import Item, Slot
 
 #: Pictures whose embeddings are kept, so that going back to an earlier face encodes nothing
@@ -123,7 +123,7 @@ class Eyes:
             mtmd.mtmd_bitmap_free(bitmap)
         if code:
             mtmd.mtmd_input_chunks_free(chunks)
-            raise EngineError(f"The picture cannot be prepared (code {code}): {last_reason()}")
+            raise EngineError(f"The picture cannot be prepared (code {code}): {reason()}")
         return chunks
 
     def _encode(self, slot: Slot) -> None:
@@ -132,7 +132,7 @@ class Eyes:
         if self._stop.is_set():  # an encode that was left early returns 0 all the same
             raise Stopped("stopped")
         if code:
-            raise EngineError(f"The picture cannot be encoded (code {code}): {last_reason()}")
+            raise EngineError(f"The picture cannot be encoded (code {code}): {reason()}")
         values = np.ctypeslib.as_array(mtmd.mtmd_get_output_embd(self._eyes), shape=(slot.tokens * self._width,))
         seen.embedding_of[slot] = values.reshape(slot.tokens, self._width).astype(np.float32, copy=True)
         self.encodes += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,7 @@ from facellm.engine.llama_vocabulary import Vocabulary
 from facellm.engine.package_check import PackageHeaders, check_files, check_memory, stored_bytes
 from facellm.engine.prompts import Item, Prompt, Slot, tokenize
 from facellm.engine.protocol import AskEvent, AskRequest, Done, Encoded, EngineInfo, EngineOptions, Loading, Token
-from facellm.engine.sampling import draw, goes_in_circles, log_softmax
+from facellm.engine.sampling import Spelling, draw, goes_in_circles, log_softmax
 from facellm.engine.template import ChatTemplate
 from facellm.engine.threads import usable_cores
 
@@ -37,6 +36,9 @@ from facellm.engine.threads import usable_cores
 STRETCH = 4
 #: A longer text is refused before it is tokenised: no token of any model is this long on average.
 CHARACTERS_PER_TOKEN = 32
+#: So many of the oldest turns are left out at a time when a conversation outgrows the context: after each change the
+#: rest has to be read anew, and with one at a time that would be after every question.
+TURNS_DROPPED = 3
 #: The answer never claims more than this share of the context, whatever its limit: pictures and question come first.
 ANSWER_SHARE = 0.5
 
@@ -128,7 +130,7 @@ class Runtime:
 
     def _generate(self, request: AskRequest, start: _Start) -> Iterator[AskEvent]:
         rng = np.random.default_rng(request.seed + self._options.seed)
-        spell = codecs.getincrementaldecoder("utf-8")("replace")
+        spelling = Spelling()
         limit = min(request.max_tokens, self.context.size - start.prompt.tokens)
         texts: list[str] = []
         tokens: list[int] = []
@@ -145,8 +147,7 @@ class Runtime:
                     break
                 tokens.append(token)
                 logprobs.append(float(scores[token]))
-                text = spell.decode(self.vocabulary.piece(token))
-                texts.append(text if texts and any(texts) else text.lstrip())
+                texts.append(spelling.add(self.vocabulary.piece(token)))
                 yield Token(texts[-1], logprobs[-1])
                 if len(tokens) >= limit or goes_in_circles(tokens):
                     finish = "length"
@@ -173,7 +174,7 @@ class Runtime:
                     f"Pictures and question take {prompt.tokens:,} tokens; the context has room for {room:,}.",
                     "Ask a shorter question, or with fewer pictures.",
                 )
-            history = history[1:]
+            history = history[TURNS_DROPPED:]
 
     def _prompt(self, text: str, history: tuple[Turn, ...], pictures: Sequence[Sequence[Item]]) -> Prompt:
         longest = self.context.size * CHARACTERS_PER_TOKEN

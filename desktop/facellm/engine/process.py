@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -20,9 +21,25 @@ from facellm.engine.protocol import Command, Reply
 CHILD_FLAG = "--facellm-engine-child"
 #: Seconds that a child gets to end by itself before it is killed.
 GRACE_S = 1.0
-#: Lines of the child's standard error that are kept for an error message.
-LAST_LINES = 12
+#: Lines of the child's standard error that are kept, and how many of them an error message quotes.
+LAST_LINES = 60
+QUOTED_LINES = 3
 
+#: What llama.cpp and Python's faulthandler write when a process dies.
+_TELLING = re.compile(r"GGML_ASSERT|Fatal Python error|rror:")
+
+#: The child's environment, where the user has not set these.
+#: GOMP_SPINCOUNT: how long a thread of llama.cpp turns in circles until the others are done, before it sleeps. With
+#: libgomp's own 300,000 two threads on two busy cores nearly stand still, because the one that is waited for has no
+#: core. Measured (nano, 2 threads; cores to ourselves / shared with ten busy processes), tokens a second:
+#: default 138 / 2 to 23, 2000: 138 / 15 to 34, 200: 132 / 26 to 46, 0: 57 / 14 to 68; encode 0.18 / 0.9 to 4.5 s
+#: by default, 0.19 / 0.6 to 0.9 s with 200.
+_ENVIRONMENT = {
+    "GGML_NO_BACKTRACE": "1",  # or a failed assertion starts a debugger
+    "GOMP_SPINCOUNT": "200",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONUTF8": "1",
+}
 _ROOT = str(Path(__file__).resolve().parents[2])
 _START = (
     "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
@@ -52,10 +69,9 @@ class Child:
     """One running child. Its two threads only move bytes out of the pipes; any thread may call any method."""
 
     def __init__(self) -> None:
-        environment = os.environ | {"GGML_NO_BACKTRACE": "1", "PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
         self._process = subprocess.Popen(
             child_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=environment, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            env=_ENVIRONMENT | os.environ, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )  # fmt: skip
         self._replies: queue.SimpleQueue[Reply | Nudge | None] = queue.SimpleQueue()
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -110,7 +126,7 @@ class Child:
         self._release()
 
     def autopsy(self) -> tuple[str, list[str]]:
-        """Why the child ended ("signal SIGKILL", "exit code 3") and the last lines it wrote. Waits for its end."""
+        """Why the child ended ("signal SIGKILL", "exit code 3") and what it wrote about it. Waits for its end."""
         self._process.wait()
         self._release()
         code = self._process.returncode
@@ -120,7 +136,7 @@ class Child:
             reason = f"signal {signal.Signals(-code).name}"
         else:
             reason = f"signal {-code}"
-        return reason, list(self._last_lines)
+        return reason, _last_words(list(self._last_lines))
 
     def _release(self) -> None:
         for thread in self._threads:
@@ -142,3 +158,10 @@ class Child:
         with contextlib.suppress(OSError, ValueError):
             for line in pipe:
                 self._last_lines.append(line.decode("utf-8", "replace").rstrip())
+
+
+def _last_words(lines: list[str]) -> list[str]:
+    """What went wrong and where in the program; without such lines, the last ones."""
+    wrong = [line.strip() for line in lines if _TELLING.search(line)][: QUOTED_LINES - 1]
+    where = [line.strip() for line in lines if line.startswith("  File ")][:1]
+    return wrong + where if wrong else [line.strip() for line in lines if line.strip()][-QUOTED_LINES:]
