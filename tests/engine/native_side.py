@@ -59,7 +59,7 @@ def spelled(path: Path, text: str) -> list[str]:
 
 def gpu_names() -> list[str]:
     """What the engine believes about this machine."""
-    from facellm.engine.llama_native import gpu_names as found
+    from facellm.engine.llama_devices import gpu_names as found
 
     return found()
 

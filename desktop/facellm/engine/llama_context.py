@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from threading import Event
 from typing import Any, TypeAlias
@@ -23,6 +25,9 @@ PART = 63
 #: Longer texts (1,400 tokens: 7.0 s in parts, 3.9 s at once) are decoded as fast as possible instead.
 LONG_TEXT = 4 * PART
 
+#: Bytes of KV states kept for going back to earlier pictures (the nano: 1.2 MB each; InternVL3-1B: 3.2 MB).
+KEPT_STATES = 64 << 20
+
 Logits: TypeAlias = NDArray[np.float32]
 #: A token for a batch: id, position, sequence, whether its logits are wanted.
 _Entry: TypeAlias = tuple[int, int, int, bool]
@@ -37,6 +42,7 @@ class Context:
         self._memory = llama_cpp.llama_get_memory(context)
         self._batch = llama_cpp.llama_batch_init(BATCH, 0, 1)
         self._past: list[Item] = []
+        self._states: OrderedDict[tuple[Item, ...], ctypes.Array[ctypes.c_uint8]] = OrderedDict()
         self.size = int(llama_cpp.llama_n_ctx(context))
 
     def kept(self, items: Sequence[Item]) -> int:
@@ -47,6 +53,21 @@ class Context:
                 break
             count += 1
         return count
+
+    def recall(self, items: Sequence[Item]) -> int:
+        """Go back to the state after the pictures of ``items`` if that was kept and is more; then as :meth:`kept`."""
+        kept = self.kept(items)
+        pictures = [place for place, item in enumerate(items) if isinstance(item, Slot)]
+        if pictures and kept <= pictures[-1]:
+            known = tuple(items[: pictures[-1] + 1])
+            state = self._states.get(known)
+            if state is not None:
+                self._states.move_to_end(known)
+                llama_cpp.llama_memory_seq_rm(self._memory, 0, -1, -1)
+                restored = llama_cpp.llama_state_seq_set_data(self._context, state, len(state), 0)
+                self._past = list(known) if restored else []
+                kept = len(self._past)
+        return kept
 
     def prefill(self, items: Sequence[Item]) -> None:
         """Bring the KV state to exactly ``items``, decoding only what is new; pictures among that are encoded.
@@ -138,6 +159,17 @@ class Context:
             llama_cpp.llama_set_causal_attn(self._context, True)
         self._check(code)
         self._past.append(slot)
+        self._keep_state()
+
+    def _keep_state(self) -> None:
+        """Copy the state after a picture (a millisecond), so that coming back to it costs no reading."""
+        size = llama_cpp.llama_state_seq_get_size(self._context, 0)
+        state = (ctypes.c_uint8 * size)()
+        if llama_cpp.llama_state_seq_get_data(self._context, state, size, 0) != size:
+            return
+        self._states[tuple(self._past)] = state
+        while sum(map(len, self._states.values())) > KEPT_STATES:
+            self._states.popitem(last=False)
 
     def _shorten(self, count: int) -> None:
         """Keep only the first ``count`` items."""

@@ -12,10 +12,9 @@ from typing import Any
 
 import llama_cpp
 import llama_cpp.mtmd_cpp as mtmd
-from llama_cpp._ctypes_extensions import load_shared_library
-from llama_cpp._ggml import libggml, libggml_base_path
 
 from facellm.engine.errors import BadModel, NoGpu, OutOfMemory
+from facellm.engine.llama_devices import gpu_names
 from facellm.engine.protocol import EngineOptions
 
 #: Sequences that one decode may hold: the picture's own and one for each question of ``choose``.
@@ -30,7 +29,6 @@ WEIGHTS_PER_THREAD = 128 << 20
 ALL_LAYERS = 999
 
 _ERROR, _CONTINUED = 4, 5  # enum ggml_log_level
-_GPU_KINDS = (1, 2)  # enum ggml_backend_dev_type: discrete, integrated
 _AGAIN = "Fetch or build the model again; facellm models verify shows which file is wrong."
 #: Words in llama.cpp's log when memory, not the file, was the trouble.
 _NO_MEMORY = ("failed to allocate", "unable to allocate", "out of memory", "cannot allocate", "bad_alloc")
@@ -83,7 +81,7 @@ class Placement:
 def placement(options: EngineOptions, cores: int) -> Placement:
     """Where to compute. Raises ``NoGpu`` when a GPU is demanded and there is none for this llama.cpp."""
     threads = options.threads or cores
-    gpus = gpu_names() if llama_cpp.llama_supports_gpu_offload() else []
+    gpus = gpu_names()
     if options.device == "gpu" and not gpus:
         raise NoGpu(
             "This build of llama.cpp finds no GPU on this computer.",
@@ -93,17 +91,6 @@ def placement(options: EngineOptions, cores: int) -> Placement:
         return Placement(0, threads)
     layers = ALL_LAYERS if options.gpu_layers is None else max(0, options.gpu_layers)
     return Placement(layers, threads, gpus[0])
-
-
-def gpu_names() -> list[str]:
-    """Names of the GPUs that this llama.cpp can use, for people."""
-    base = load_shared_library("ggml-base", libggml_base_path)
-    count, get = libggml.ggml_backend_dev_count, libggml.ggml_backend_dev_get
-    describe, kind = base.ggml_backend_dev_description, base.ggml_backend_dev_type
-    count.restype, get.restype, describe.restype = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_char_p
-    get.argtypes, describe.argtypes, kind.argtypes = [ctypes.c_size_t], [ctypes.c_void_p], [ctypes.c_void_p]
-    devices = [get(index) for index in range(count())]
-    return [describe(device).decode("utf-8", "replace") for device in devices if kind(device) in _GPU_KINDS]
 
 
 def load_language(path: Path, where: Placement, on_progress: Callable[[float], None]) -> Any:

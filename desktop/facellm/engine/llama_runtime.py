@@ -187,7 +187,7 @@ class Runtime:
         """Encode what the KV state does not hold yet."""
         items = prompt.items[: prompt.head] if closed else prompt.items
         before = self.eyes.encodes
-        seconds = self.eyes.encode(items[self.context.kept(items) :])
+        seconds = self.eyes.encode(items[self.context.recall(items) :])
         tokens = sum(item.tokens for item in items if isinstance(item, Slot))
         return Encoded(seconds, tokens, self.eyes.encodes == before, self.eyes.encodes)
 
