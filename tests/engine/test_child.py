@@ -247,6 +247,10 @@ def test_a_child_that_died_unnoticed_is_replaced(own_client: EngineClient) -> No
     first = psutil.Process(own_client.pid)
     first.kill()
     assert gone(first.pid)
+    # For a moment the thread that reads from the child is itself reaping it, and nobody else can know of its end.
+    deadline = time.monotonic() + 10
+    while own_client.alive and time.monotonic() < deadline:
+        time.sleep(0.01)
     hello(own_client)
     assert own_client.pid != first.pid
 
@@ -396,12 +400,12 @@ def test_closing_ends_a_running_answer_and_the_child(own_client: EngineClient) -
 
 
 def test_options_reach_the_model(package: ModelPackage) -> None:
-    with EngineClient(package, EngineOptions(device="cpu", threads=2, context=512)) as client:
+    with EngineClient(package, EngineOptions(device="cpu", threads=2, context=256)) as client:
         info = client.load()
-        assert (info.context, info.threads, info.device) == (512, 2, "CPU, 2 threads")
+        assert (info.context, info.threads, info.device) == (256, 2, "CPU, 2 threads")
         *_, done = client.ask(essay())
         assert isinstance(done, Done)
-        assert done.answer.timings.tokens + done.answer.timings.prompt_tokens <= 512
+        assert done.answer.timings.tokens + done.answer.timings.prompt_tokens <= 256
         assert done.answer.finish in {"length", "end"}
 
 
