@@ -33,7 +33,7 @@ def plain_tokens(path: Path, texts: list[str]) -> list[list[int]]:
     return found
 
 
-def engine_tokens(path: Path, source: str, conversations: list[tuple[Any, ...]]) -> list[list[int]]:
+def engine_tokens(path: Path, source: str, conversations: list[tuple[Any, ...]]) -> list[Any]:
     """Token ids of (question, history) as the engine makes them."""
     from facellm.engine.llama_vocabulary import Vocabulary
     from facellm.engine.prompts import tokenize
