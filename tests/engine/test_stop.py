@@ -87,6 +87,28 @@ def test_stop_while_the_model_is_loading(own_client: EngineClient) -> None:
     assert own_client.pid == pid  # what was loaded meanwhile is used
 
 
+def test_stop_does_not_end_a_load_that_was_asked_for_itself(own_client: EngineClient) -> None:
+    timer = threading.Timer(0.05, own_client.stop)
+    timer.start()
+    assert own_client.load().pid == own_client.pid
+    timer.join()
+    hello(own_client)
+
+
+def test_close_ends_a_load(own_client: EngineClient) -> None:
+    def close_when_started() -> None:
+        while own_client.pid is None:
+            time.sleep(0.002)
+        own_client.close()
+
+    closer = threading.Thread(target=close_when_started)
+    closer.start()
+    with pytest.raises(EngineError, match="closed while it was loading"):
+        own_client.load()
+    closer.join()
+    hello(own_client)
+
+
 def test_stop_without_a_question_does_nothing(client: EngineClient, own_client: EngineClient) -> None:
     own_client.stop()
     client.stop()

@@ -81,8 +81,8 @@ def test_words_of_an_ordinary_face() -> None:
         ({"eyes_open": 0.2}, "eyes closed or lowered"),
         ({"sharpness": 30.0}, "soft"),
         ({"sharpness": 3.0}, "blurred"),
-        ({"brightness": 0.1}, "dark"),
-        ({"brightness": 0.7}, "bright"),
+        ({"brightness": 0.1}, "underexposed"),
+        ({"brightness": 0.7}, "overexposed"),
         ({"contrast": 0.05}, "little contrast"),
         ({"yaw": None}, "pose not measurable"),
     ],
@@ -97,3 +97,9 @@ def test_each_word_has_its_fact(change: dict[str, float | None], word: str) -> N
 def test_what_was_not_measured_is_not_claimed() -> None:
     bare = replace(FACTS, yaw=None, pitch=None, roll=None, smile=None, mouth_open=None, eyes_open=None)
     assert describe_facts(bare) == ["pose not measurable", "sharp", "212 px"]
+
+
+def test_the_expression_of_a_tiny_face_is_not_put_into_words() -> None:
+    smiling = replace(FACTS, smile=0.9)
+    assert "smiling" in describe_facts(replace(smiling, width_px=28.0))
+    assert describe_facts(replace(smiling, width_px=27.0)) == ["facing the camera", "sharp", "27 px"]

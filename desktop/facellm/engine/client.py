@@ -84,13 +84,14 @@ class EngineClient:
         return child.pid if child is not None else None
 
     def load(self, on_progress: Callable[[Loading], None] | None = None) -> EngineInfo:
-        """Start the child and load the model, unless that is done. Raises the engine's errors."""
+        """Start the child and load the model, unless that is done; ``stop`` does not end it, ``close`` does.
+
+        Raises the engine's errors.
+        """
         self._take_turn()
         try:
-            running = self._begin()
-            info = self._loaded(running, on_progress)
-            if info is None:
-                raise EngineError("Loading was stopped.")
+            info = self._loaded(_Running(0), on_progress)
+            assert info is not None  # only a stop gives none, and nobody can stop request 0
             return info
         finally:
             self._end_turn()
