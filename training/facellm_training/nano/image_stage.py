@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from facellm.models.nano import clip_onnx
 from facellm_training.data.labels import TASKS, FaceLabels, held_out
 from facellm_training.nano.cache import FeatureCache
+from facellm_training.nano.loop import Loop, run
 from facellm_training.nano.projector import EMBEDDING_NORM, OUTPUT, Projector
 from facellm_training.nano.tower import Tower, pixel_shuffle
 
@@ -158,29 +158,17 @@ def train(
     held = np.array([i for i, item in enumerate(labels) if held_out(item.file) and item.view == 0])
     order = np.concatenate([rng.permutation(rows) for _ in range(math.ceil(settings.epochs))])
     steps = int(len(rows) * settings.epochs) // settings.batch
-    optim, saved = optimiser(model, settings), out / "image.pt"
-    rates = [group["lr"] for group in optim.param_groups]
-    done = _resume(model, optim, saved)
-    if not done:
+    if not (out / "image.pt").exists():
         model.projector.start_from(
             pixel_shuffle(model.tower(torch.from_numpy(cache.features[rows[:64]]).float())).detach()
         )
-    started, losses = time.monotonic(), []
-    with (out / "image.jsonl").open("a", encoding="utf-8") as log:
-        for step in range(done, steps):
-            for group, rate in zip(optim.param_groups, rates, strict=True):
-                group["lr"] = rate * schedule(step, steps, settings.warmup_steps)
-            part = np.sort(order[step * settings.batch : (step + 1) * settings.batch])
-            losses.append(_step(model, optim, cache, part, labels, settings))
-            if step % 20 == 19:
-                speed = (step + 1 - done) * settings.batch / (time.monotonic() - started)
-                mean = float(np.mean(losses[-20:]))
-                line = {"step": step + 1, "of": steps, "loss": mean, "pictures_per_s": speed}
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                print(line, flush=True)
-            if step % 200 == 199 or step + 1 == steps:
-                torch.save({"model": trainable(model), "optim": optim.state_dict(), "step": step + 1}, saved)
+
+    def loss_of(step: int) -> Tensor:
+        part = np.sort(order[step * settings.batch : (step + 1) * settings.batch])
+        return batch_loss(model, torch.from_numpy(cache.features[part]), [labels[i] for i in part], settings)
+
+    plan = Loop("image", out, steps, settings.batch, settings.warmup_steps, save_every=200, seed=settings.seed)
+    run(plan, model, optimiser(model, settings), loss_of)
     report = evaluate(model, cache, held, labels)
     (out / "image-heldout.json").write_text(json.dumps(report, indent=1))
     return report
@@ -191,35 +179,9 @@ def length_penalty(tokens: Tensor) -> Tensor:
     return (tokens.norm(dim=-1).clamp_min(1e-6) / EMBEDDING_NORM).log().square().mean()
 
 
-def _step(model: ImageModel, optim: torch.optim.AdamW, cache: FeatureCache, part: np.ndarray,
-          labels: list[FaceLabels], settings: ImageStage) -> float:  # fmt: skip
-    tokens = model.tokens(torch.from_numpy(cache.features[part]))
+def batch_loss(model: ImageModel, features: Tensor, labels: list[FaceLabels], settings: ImageStage) -> Tensor:
+    """Loss of the heads with some tokens left out, and of the tokens' length."""
+    tokens = model.tokens(features)
     keep = torch.rand(tokens.shape[:2]) > settings.token_dropout
-    loss = stage_loss(model.heads(tokens * keep[..., None]), targets([labels[i] for i in part], settings))
-    loss = loss + settings.length_weight * length_penalty(tokens)
-    optim.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
-    optim.step()
-    return float(loss.detach())
-
-
-def schedule(step: int, steps: int, warmup: int) -> float:
-    """Linear warm-up, then cosine to 2 %."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def trainable(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of the parameters that training changes."""
-    return {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
-
-
-def _resume(model: ImageModel, optim: torch.optim.AdamW, saved: Path) -> int:
-    if not saved.exists():
-        return 0
-    state = torch.load(saved, weights_only=True)
-    model.load_state_dict(state["model"], strict=False)
-    optim.load_state_dict(state["optim"])
-    return int(state["step"])
+    loss = stage_loss(model.heads(tokens * keep[..., None]), targets(labels, settings))
+    return loss + settings.length_weight * length_penalty(tokens)

@@ -6,14 +6,11 @@ has no weak label for, where they are confident; so most questions can be asked 
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,8 +20,9 @@ from facellm_training.data.compare import comparisons
 from facellm_training.data.labels import FaceLabels, held_out
 from facellm_training.data.questions import questions_for
 from facellm_training.nano.cache import FeatureCache
-from facellm_training.nano.image_stage import ImageModel, schedule, trainable
+from facellm_training.nano.image_stage import ImageModel
 from facellm_training.nano.language import word_logits
+from facellm_training.nano.loop import Loop, run
 from facellm_training.nano.sequence import Batch, Packed, Packer, collate, shuffled
 from facellm_training.nano.tower import pixel_shuffle
 
@@ -156,40 +154,12 @@ def train(
     rng = Random(settings.seed)
     rows = [i for i, item in enumerate(labels) if not held_out(item.file)]
     order = [row for _ in range(math.ceil(settings.pictures / len(rows))) for row in shuffled(rows, rng)]
-    steps, saved = settings.pictures // settings.batch, out / "language.pt"
-    optim = optimiser(model, settings)
-    rates = [group["lr"] for group in optim.param_groups]
-    done = _resume(model, optim, saved)
-    started, losses = time.monotonic(), []
-    with (out / "language.jsonl").open("a", encoding="utf-8") as log:
-        for step in range(done, steps):
-            for group, rate in zip(optim.param_groups, rates, strict=True):
-                group["lr"] = rate * schedule(step, steps, settings.warmup_steps)
-            part = sorted(order[step * settings.batch : (step + 1) * settings.batch])
-            # A generator of its own for each step: a resumed run asks the same questions.
-            step_rng = Random(settings.seed * 1_000_003 + step)
-            features, batch = make_batch(model, packer, cache, part, labels, settings, step_rng, pad)
-            loss = batch_loss(model, features, batch)
-            optim.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
-            optim.step()
-            losses.append(float(loss.detach()))
-            if step % 20 == 19:
-                speed = (step + 1 - done) * settings.batch / (time.monotonic() - started)
-                mean = float(np.mean(losses[-20:]))
-                line = {"step": step + 1, "of": steps, "loss": mean, "pictures_per_s": speed}
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                print(line, flush=True)
-            if step % 100 == 99 or step + 1 == steps:
-                torch.save({"model": trainable(model), "optim": optim.state_dict(), "step": step + 1}, saved)
 
+    def loss_of(step: int) -> Tensor:
+        part = sorted(order[step * settings.batch : (step + 1) * settings.batch])
+        step_rng = Random(settings.seed * 1_000_003 + step)
+        return batch_loss(model, *make_batch(model, packer, cache, part, labels, settings, step_rng, pad))
 
-def _resume(model: NanoModel, optim: torch.optim.AdamW, saved: Path) -> int:
-    if not saved.exists():
-        return 0
-    state = torch.load(saved, weights_only=True)
-    model.load_state_dict(state["model"], strict=False)
-    optim.load_state_dict(state["optim"])
-    return int(state["step"])
+    steps = settings.pictures // settings.batch
+    plan = Loop("language", out, steps, settings.batch, settings.warmup_steps, seed=settings.seed)
+    run(plan, model, optimiser(model, settings), loss_of)
