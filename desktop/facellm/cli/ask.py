@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facellm.cli.output import Progress, quiet_natives, show_error
+from facellm.cli.output import Progress, show_error
 
 if TYPE_CHECKING:
     from facellm.cli.answers import Writer
@@ -116,8 +116,7 @@ def _ask_photo(
         photo = load_photo(path)
         if wanted.detects:
             progress.doing(f"Looking for faces in {path}")
-        with quiet_natives():
-            session.open(photo)
+        session.open(photo)
         subjects = _subjects(session, wanted)
     except (PhotoError, QuestionError) as error:
         progress.clear()

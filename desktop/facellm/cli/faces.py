@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facellm.cli.output import Progress, box_row, facts_row, number, printable, quiet_natives, show_error, write_json
+from facellm.cli.output import Progress, box_row, facts_row, number, printable, show_error, write_json
 
 if TYPE_CHECKING:
     from facellm.core.faces import Face, Photo
@@ -44,8 +44,7 @@ def faces(
             try:
                 progress.doing(f"Looking for faces in {path}")
                 photo = load_photo(path)
-                with quiet_natives():
-                    found = list(finder.find(photo))
+                found = list(finder.find(photo))
                 saved = saver.save(path, photo, found) if saver is not None else []
             except FaceLLMError as error:
                 progress.clear()
@@ -70,8 +69,7 @@ def open_finder() -> FaceFinder:
 
     store = AssetStore()
     models = FaceModels(store.path("face-landmarker"), store.path("yunet"))
-    with quiet_natives():
-        return FaceFinder(models)
+    return FaceFinder(models)
 
 
 def _row(path: Path, photo: Photo, found: list[Face], saved: list[Path]) -> dict[str, object]:

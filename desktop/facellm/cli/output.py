@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -66,38 +63,11 @@ def facts_row(facts: Facts) -> dict[str, float | None]:
     return {name: number(getattr(facts, name)) for name in facts.__slots__}
 
 
-@contextmanager
-def quiet_natives() -> Iterator[None]:
-    """Take away what native libraries write to file descriptor 2: MediaPipe logs its start with no switch for it.
-
-    What ``Progress`` says still arrives. Errors that end the process natively are lost, so this holds
-    for as short as it can.
-    """
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(null, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
-
-
-def _own_stderr() -> TextIO:
-    """stderr by a file descriptor of its own, which ``quiet_natives`` leaves alone."""
-    try:
-        own = os.dup(sys.stderr.fileno())
-    except (OSError, ValueError, AttributeError):  # replaced by something without a descriptor, or none at all
-        return sys.stderr
-    return open(own, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1)
-
-
 class Progress:
     """One changing line on a terminal, plain lines elsewhere; always on stderr. A context manager."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._owned = stream is None
-        self._stream = stream or _own_stderr()
+        self._stream = stream or sys.stderr
         self._status: Status | None = None
         self._stage = ""
 
@@ -144,5 +114,3 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.clear()
-        if self._stream is not sys.stderr and self._owned:
-            self._stream.close()
