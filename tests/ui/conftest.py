@@ -21,6 +21,7 @@ from facellm.engine.protocol import EngineOptions
 from facellm.models.store import AssetStore
 from facellm.ui.app import make_application, make_window
 from facellm.ui.backend import LocalBackend
+from facellm.ui.presenters.engine import Phase
 from facellm.ui.theme import Theme
 from facellm.ui.window import MainWindow
 from facellm.vision.finder import FaceModels
@@ -29,6 +30,9 @@ from facellm.vision.finder import FaceModels
 #: measured 0.4 tokens/s where one measured 20.
 ONE_THREAD = EngineOptions(device="cpu", threads=1)
 ANSWER_MS = 90_000
+PHOTO_MS = 60_000
+
+Make = Callable[[LocalBackend], MainWindow]
 
 
 @pytest.fixture(scope="session")
@@ -138,3 +142,16 @@ def two_faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("photos") / "two.png"
     Image.fromarray(np.concatenate([photo, photo[:, ::-1]], axis=1)).save(path)
     return path
+
+
+@pytest.fixture
+def window(window_of: Make, backend: LocalBackend) -> MainWindow:
+    return window_of(backend)
+
+
+@pytest.fixture
+def bare(qtbot, window_of: Make, no_model: LocalBackend) -> MainWindow:
+    """Without a model: quick, for all that needs no answer."""
+    window = window_of(no_model)
+    qtbot.waitUntil(lambda: window.studio.engine.state.phase is Phase.MISSING, timeout=PHOTO_MS)
+    return window

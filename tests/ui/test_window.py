@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from PySide6.QtCore import QMimeData, QPointF, QSettings, Qt, QUrl
-from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QImage
+from PySide6.QtCore import QSettings, Qt
+from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QAbstractButton, QApplication, QLabel, QPlainTextEdit, QProgressBar, QTextBrowser, QWidget
 
@@ -20,35 +19,8 @@ from facellm.ui.panes.keys import KEYS, KeysCard
 from facellm.ui.presenters.conversation import Status
 from facellm.ui.presenters.engine import Phase
 from facellm.ui.window import MainWindow
-from tests.ui.conftest import ANSWER_MS
-
-Make = Callable[[LocalBackend], MainWindow]
-PHOTO_MS = 60_000
-
-
-def open_photo(qtbot, window: MainWindow, path: Path) -> None:
-    with qtbot.waitSignal(window.studio.photo.opened_changed, timeout=PHOTO_MS):
-        window.studio.photo.open_file(path)
-    if window.studio.photo.chosen is not None:
-        qtbot.waitUntil(lambda: window.facts.crop is not None, timeout=PHOTO_MS)
-
-
-def wait_for_answers(qtbot, window: MainWindow) -> None:
-    qtbot.waitUntil(lambda: not window.studio.conversation.running, timeout=ANSWER_MS)
-
-
-@pytest.fixture
-def window(window_of: Make, backend: LocalBackend) -> MainWindow:
-    return window_of(backend)
-
-
-@pytest.fixture
-def bare(qtbot, window_of: Make, no_model: LocalBackend) -> MainWindow:
-    """Without a model: quick, for all that needs no answer."""
-    window = window_of(no_model)
-    qtbot.waitUntil(lambda: window.studio.engine.state.phase is Phase.MISSING, timeout=PHOTO_MS)
-    return window
-
+from tests.ui.conftest import ANSWER_MS, PHOTO_MS, Make
+from tests.ui.driving import open_photo, wait_for_answers
 
 # ---------------------------------------------------------------- states
 
@@ -307,80 +279,6 @@ def test_the_card_of_keys_opens_and_closes(qtbot, bare: MainWindow) -> None:
     assert {keys for keys, _ in KEYS} <= texts
     QTest.keyClick(card, Qt.Key.Key_Escape)
     assert QApplication.activePopupWidget() is None
-
-
-# ---------------------------------------------------------------- how photos come in
-
-
-def test_a_file_dropped_on_the_window_is_opened(qtbot, bare: MainWindow, astronaut: Path) -> None:
-    mime = QMimeData()
-    mime.setUrls([QUrl.fromLocalFile(str(astronaut))])
-    with qtbot.waitSignal(bare.studio.photo.opened_changed, timeout=PHOTO_MS):
-        assert _drop(bare, mime)
-    assert bare.studio.photo.chosen == "A"
-
-
-def test_of_several_files_the_first_is_opened_and_it_is_said(
-    qtbot, bare: MainWindow, astronaut: Path, two_faces: Path
-) -> None:
-    mime = QMimeData()
-    mime.setUrls([QUrl.fromLocalFile(str(path)) for path in (two_faces, astronaut)])
-    with qtbot.waitSignal(bare.studio.photo.opened_changed, timeout=PHOTO_MS):
-        _drop(bare, mime)
-    assert "first of 2" in bare.notice.text
-    assert bare.notice.isVisible()
-    assert len(bare.filmstrip.buttons) == 3
-
-
-def test_a_picture_on_the_web_is_not_fetched(bare: MainWindow) -> None:
-    mime = QMimeData()
-    mime.setUrls([QUrl("https://example.org/face.jpg")])
-    _drop(bare, mime)
-    assert "on the web" in bare.notice.text
-    assert bare.studio.photo.opening == ""
-
-
-def test_text_cannot_be_dropped(bare: MainWindow) -> None:
-    mime = QMimeData()
-    mime.setText("hello")
-    assert not _drop(bare, mime)
-
-
-def test_a_picture_in_the_clipboard_is_pasted(qtbot, bare: MainWindow, astronaut: Path) -> None:
-    QGuiApplication.clipboard().setImage(QImage(str(astronaut)))
-    with qtbot.waitSignal(bare.studio.photo.opened_changed, timeout=PHOTO_MS):
-        QTest.keyClick(bare, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
-    opened = bare.studio.photo.opened
-    assert opened is not None
-    assert (opened.photo.width, opened.photo.height) == (512, 512)
-    assert opened.photo.pixels[0, 0].tolist() == list(QImage(str(astronaut)).pixelColor(0, 0).getRgb()[:3])
-
-
-def test_an_empty_clipboard_is_explained(bare: MainWindow) -> None:
-    QGuiApplication.clipboard().clear()
-    bare.paste_photo()
-    assert "clipboard" in bare.notice.text
-
-
-def test_text_pasted_into_the_question_stays_there(qtbot, window: MainWindow, astronaut: Path) -> None:
-    open_photo(qtbot, window, astronaut)
-    QGuiApplication.clipboard().setText("Is she smiling?")
-    QTest.keyClick(window.ask.field, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
-    assert window.ask.field.toPlainText() == "Is she smiling?"
-    assert window.studio.photo.opening == ""
-
-
-def _drop(window: MainWindow, mime: QMimeData) -> bool:
-    at, copy = QPointF(200, 200), Qt.DropAction.CopyAction
-    left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-    enter = QDragEnterEvent(at.toPoint(), copy, mime, left, none)
-    enter.ignore()
-    QApplication.sendEvent(window, enter)
-    if not enter.isAccepted():
-        return False
-    drop = QDropEvent(at, copy, mime, left, none)
-    QApplication.sendEvent(window, drop)
-    return drop.isAccepted()
 
 
 # ---------------------------------------------------------------- geometry
