@@ -158,8 +158,12 @@ def test_the_language_model_says_the_same(
 ) -> None:
     """Logits of one dialogue: LoRA beside the source's weights in PyTorch, merged and Q8_0 in llama.cpp."""
     pytest.importorskip("transformers", reason="transformers is not installed (run.py setup training)")
-    from facellm_training.nano.language import MATRICES as LANGUAGE_MATRICES
-    from facellm_training.nano.language import load_language
+    from facellm_training.nano.language import Language, load_language
+
+    def logits(model: Language, ids: np.ndarray) -> np.ndarray:
+        x = model.embed(torch.from_numpy(ids)[None])
+        causal = torch.ones(1, 1, len(ids), len(ids), dtype=torch.bool).tril()
+        return np.asarray(model.logits(model(x, torch.arange(len(ids))[None], causal))[0])
 
     tensors, metadata = read_tensors(DELTAS)
     rank = len(tensors["language.layers.0.self_attn.q_proj.lora_a"])
@@ -169,15 +173,11 @@ def test_the_language_model_says_the_same(
     text = question + "<|im_start|>assistant\nNo, no glasses are worn.<|im_end|>"
     ids = np.array(tokenizer(text)["input_ids"])
     with torch.no_grad():
-        plain = model(torch.from_numpy(ids)[None]).logits[0].numpy()  # B is zero until it is set below
-        for index, layer in enumerate(model.model.layers):
-            for part, holder in (("self_attn", layer.self_attn), ("mlp", layer.mlp)):
-                for name in LANGUAGE_MATRICES:
-                    if hasattr(holder, name):
-                        lora, key = getattr(holder, name).inner, f"language.layers.{index}.{part}.{name}"
-                        lora.a.copy_(floats(tensors, f"{key}.lora_a"))
-                        lora.b.copy_(floats(tensors, f"{key}.lora_b"))
-        ours = model(torch.from_numpy(ids)[None]).logits[0].numpy()
+        plain = logits(model, ids)  # B is zero until it is set below
+        for key, lora in model.loras().items():
+            lora.a.copy_(floats(tensors, f"{key}.lora_a"))
+            lora.b.copy_(floats(tensors, f"{key}.lora_b"))
+        ours = logits(model, ids)
     theirs = run_llama("llama_logits.py", ids, tmp_path, nano.llm)
     same, untrained = cosines(ours, theirs), cosines(plain, theirs)
     alike = (ours.argmax(-1) == theirs.argmax(-1)).mean()

@@ -90,3 +90,30 @@ def test_mirrored_view_is_mirrored_and_repeatable(picture: np.ndarray) -> None:
         picture[::8, ::8].astype(float).ravel(),
     )
     assert np.corrcoef(small[0], small[1])[0, 1] > 0.7 > np.corrcoef(small[0], small[2])[0, 1]
+
+
+def test_training_goes_on_from_earlier_deltas(weights: clip_onnx.Weights, picture: np.ndarray) -> None:
+    """The image model that starts from the shipped deltas shows the tokens that those deltas were trained to."""
+    from facellm.models.nano.deltas import read_deltas
+    from facellm.models.nano.pair import DELTAS
+    from facellm_training.nano.export import matrices, merged_tower
+    from facellm_training.nano.image_stage import ImageModel, ImageStage, begin
+    from facellm_training.nano.tower import tower_loras
+
+    settings = ImageStage(bf16=False)
+    model, lower = ImageModel(weights, settings), Tower(weights, last=settings.first_block)
+    with torch.inference_mode():
+        sample = lower(lower.embed(normalise(picture[None])))
+    begin(model, sample, str(DELTAS))
+    stored = read_deltas(DELTAS)
+    trained = ("tower.layers.7.mlp.fc1", "tower.layers.10.self_attn.q_proj")
+    loras = tower_loras(model.tower)
+    for name in trained:
+        change = loras[name].scale * loras[name].b @ loras[name].a
+        assert torch.allclose(change.double(), torch.from_numpy(stored.loras[name].change()), atol=1e-5)
+    merged = Tower(merged_tower(weights, matrices(loras), settings.alpha / settings.rank))
+    with torch.inference_mode():
+        tokens = model.tokens(sample)
+        assert tokens.norm(dim=-1).mean().item() == pytest.approx(EMBEDDING_NORM, rel=1e-3)
+        whole = model.projector(pixel_shuffle(merged(merged.embed(normalise(picture[None])))))
+    assert torch.nn.functional.cosine_similarity(tokens, whole, dim=-1).min() > 0.999

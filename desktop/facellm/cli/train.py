@@ -53,6 +53,7 @@ def fairface(
     split: Annotated[str, typer.Option(help="validation, or train: its held-out part only.")] = "validation",
     limit: Annotated[int | None, typer.Option(help="At most so many pictures.")] = None,
     labelled: Annotated[bool, typer.Option(help="Only pictures with attribute labels.")] = False,
+    swapped: Annotated[bool, typer.Option(help="Ask about each picture with another one in its place.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The report as one JSON line on stdout.")] = False,
 ) -> None:
     """Closed questions on FairFace, through the same engine as the product's."""
@@ -68,9 +69,32 @@ def fairface(
     out.mkdir(parents=True, exist_ok=True)
     measured = out / f"measured-{split}.jsonl"
     measure_split(data, split, measured, store)
-    run = FairFaceRun(data, out, measured, split, limit, labelled)
+    run = FairFaceRun(data, out, measured, split, limit, labelled, swapped)
     report = evaluate_fairface(find_package(model, store), run)
     if json:
         write_json(report)
     else:
         typer.echo(markdown(report))
+
+
+@evaluate_app.command()
+def portraits(
+    data: Annotated[Path, typer.Option(help="Folder with portraits and a labels.csv (file, gender, expression).")],
+    model: Annotated[str, typer.Option(help="A model's name or folder.")] = "nano",
+    json: Annotated[bool, typer.Option("--json", help="The scores as one JSON line on stdout.")] = False,
+) -> None:
+    """Labelled portraits the whole way: file, finder, crop, question. Nothing is stored."""
+    _require_training()
+    from facellm.cli.output import write_json
+    from facellm.models.packages import find_package
+    from facellm.models.store import AssetStore
+    from facellm_training.evaluate.portraits import evaluate_portraits
+
+    store = AssetStore()
+    scores = evaluate_portraits(find_package(model, store), data, store)
+    if json:
+        write_json(scores)
+        return
+    for name, score in scores.items():
+        low, high = 100 * score["low"], 100 * score["high"]
+        typer.echo(f"{name}: {100 * score['value']:.1f} % [{low:.1f}, {high:.1f}] of {score['n']}")

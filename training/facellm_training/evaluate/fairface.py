@@ -14,14 +14,17 @@ from facellm.core.package import ModelPackage
 from facellm.engine.client import EngineClient
 from facellm.engine.protocol import EngineOptions
 from facellm_training.data.fairface import read_fairface
-from facellm_training.data.labels import held_out
+from facellm_training.data.labels import FaceLabels, held_out
 from facellm_training.evaluate.closed import EVERY_PICTURE, WEAK, labelled, predict, read_predictions
 from facellm_training.evaluate.report import fit_temperature, markdown, score_tasks
 
 
 @dataclass(frozen=True, slots=True)
 class FairFaceRun:
-    """``split`` "validation" for measuring, "train" for calibration (held-out pictures only). ``limit`` pictures."""
+    """``split`` "validation" for measuring, "train" for calibration (held-out pictures only). ``limit`` pictures.
+
+    ``swapped``: every picture is asked the questions of another one; what is then still right was never seen.
+    """
 
     data: Path
     out: Path
@@ -29,6 +32,7 @@ class FairFaceRun:
     split: str = "validation"
     limit: int | None = None
     only_labelled: bool = False
+    swapped: bool = False
 
 
 def evaluate_fairface(package: ModelPackage, run: FairFaceRun, options: EngineOptions | None = None) -> dict[str, Any]:
@@ -37,7 +41,8 @@ def evaluate_fairface(package: ModelPackage, run: FairFaceRun, options: EngineOp
     labels = labelled(run.data, run.split, run.measured)
     answers = run.out / "answers.jsonl"
     with EngineClient(package, options) as client:
-        predict(client, _pictures(run, labels), labels, answers, EVERY_PICTURE + WEAK)
+        asked = pictures(run, labels)
+        predict(client, swap(asked) if run.swapped else asked, labels, answers, EVERY_PICTURE + WEAK)
         info = client.load()
     predictions = read_predictions(answers)
     report = score_tasks(predictions, labels)
@@ -51,11 +56,23 @@ def evaluate_fairface(package: ModelPackage, run: FairFaceRun, options: EngineOp
 
 
 def calibrate(package: ModelPackage, run: FairFaceRun) -> float:
-    """The temperature of choice probabilities, fitted on held-out train pictures; written to ``temperature.json``."""
+    """The temperature of choice probabilities that fits the pictures of ``run``; ``package`` must have 1.0."""
     evaluate_fairface(package, run)
-    temperature = fit_temperature(read_predictions(run.out / "answers.jsonl"))
-    (run.out / "temperature.json").write_text(json.dumps({"temperature": round(temperature, 4)}))
-    return temperature
+    return round(fit_temperature(read_predictions(run.out / "answers.jsonl")), 4)
+
+
+def swap(pictures: Iterator[tuple[str, RgbImage]]) -> Iterator[tuple[str, RgbImage]]:
+    """Each file with the pixels of the next one, the last with the first's."""
+    first: RgbImage | None = None
+    before = ""
+    for file, pixels in pictures:
+        if first is None:
+            first = pixels
+        else:
+            yield before, pixels
+        before = file
+    if first is not None:
+        yield before, first
 
 
 def _sha256(path: Path) -> str:
@@ -63,7 +80,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _pictures(run: FairFaceRun, labels: dict[str, Any]) -> Iterator[tuple[str, RgbImage]]:
+def pictures(run: FairFaceRun, labels: dict[str, FaceLabels]) -> Iterator[tuple[str, RgbImage]]:
+    """Files and pixels of the pictures that ``run`` asks about."""
     count = 0
     for item in read_fairface(run.data, run.split):
         if run.split == "train" and not held_out(item.file):

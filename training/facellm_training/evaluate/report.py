@@ -50,7 +50,7 @@ def score_tasks(predictions: list[Prediction], labels: dict[str, FaceLabels]) ->
         files, truth, p = of_task(predictions, task)
         found = p.argmax(1)
         right = (found == truth).astype(np.float64)
-        _add(report, task, mean_score(right))
+        _add(report, task, mean_score(right), np.bincount(truth).max() / len(truth))
         report["macro_f1"][task] = asdict(macro_f1(truth, found, len(TASKS[task])))
         report["ece"][task] = calibration_error(p.max(1), right)
         _derived(report, task, truth, found, np.array([labels[file].classes["gender"] for file in files]))
@@ -62,8 +62,9 @@ def score_tasks(predictions: list[Prediction], labels: dict[str, FaceLabels]) ->
     return report
 
 
-def _add(report: dict[str, Any], name: str, score: Score) -> None:
-    report["scores"][name] = asdict(score) | {"target": TARGETS.get(name)}
+def _add(report: dict[str, Any], name: str, score: Score, guess: float) -> None:
+    """``guess``: what always giving the one most frequent answer would score, 0..1."""
+    report["scores"][name] = asdict(score) | {"target": TARGETS.get(name), "guess": float(guess)}
 
 
 def _derived(
@@ -71,22 +72,31 @@ def _derived(
 ) -> None:
     """Rows that join or restrict classes."""
     if task == "age":
-        _add(report, "age ±1", mean_score((abs(found - truth) <= 1).astype(np.float64)))
+        near = max(float((abs(truth - guess) <= 1).mean()) for guess in range(len(TASKS[task])))
+        _add(report, "age ±1", mean_score((abs(found - truth) <= 1).astype(np.float64)), near)
     if task == "headwear":
-        _add(report, "headwear none/any", mean_score(((found == 0) == (truth == 0)).astype(np.float64)))
+        _add_presence(report, "headwear none/any", truth, found)
     if task == "facial_hair" and (gender == 0).any():
         men = gender == 0
-        _add(
-            report, "facial hair on men, none/any",
-            mean_score(((found[men] == 0) == (truth[men] == 0)).astype(np.float64)),
-        )  # fmt: skip
+        _add_presence(report, "facial hair on men, none/any", truth[men], found[men])
+
+
+def _add_presence(report: dict[str, Any], name: str, truth: NDArray[np.int64], found: NDArray[np.int64]) -> None:
+    """Class 0 ("none") against all others."""
+    share = float((truth == 0).mean())
+    _add(report, name, mean_score(((found == 0) == (truth == 0)).astype(np.float64)), max(share, 1 - share))
 
 
 def markdown(report: dict[str, Any]) -> str:
     """The scores as a table."""
-    lines = ["| question | accuracy % [95 %] | target | n |", "|---|---|---|---|"]
+    lines = [
+        "| question | accuracy % [95 %] | target | macro-F1 | calibration error | most frequent answer % | n |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, score in report["scores"].items():
         target = f"≥ {score['target']:g}" if score["target"] else "–"
         text = Score(score["value"], score["low"], score["high"], score["n"]).percent()
-        lines.append(f"| {name} | {text} | {target} | {score['n']} |")
+        f1 = f"{100 * report['macro_f1'][name]['value']:.1f}" if name in report["macro_f1"] else "–"
+        ece = f"{report['ece'][name]:.3f}" if name in report["ece"] else "–"
+        lines.append(f"| {name} | {text} | {target} | {f1} | {ece} | {100 * score['guess']:.1f} | {score['n']} |")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ picture. A killed run continues where it stopped.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from facellm.models.nano import clip_onnx
 from facellm_training.data.fairface import FairFaceItem, read_fairface
@@ -27,6 +29,10 @@ class FeatureCache:
 
     features: NDArray[np.float16]
     items: list[dict[str, Any]]
+
+    def read(self, rows: Sequence[int] | NDArray[np.int64], device: torch.device) -> Tensor:
+        """The features of ``rows`` as float32 on ``device``."""
+        return torch.from_numpy(self.features[rows]).to(device).float()
 
 
 def cache_split(
@@ -52,7 +58,8 @@ def cache_split(
         part = rows[start : start + batch]
         pixels = np.stack([view_pixels(item, view, seed) for item, view in part])
         with torch.inference_mode():
-            store[start : start + len(part)] = tower(tower.embed(normalise(pixels))).half().numpy()
+            seen = tower(tower.embed(normalise(pixels).to(tower.patch.device)))
+            store[start : start + len(part)] = seen.half().cpu().numpy()
         if start // batch % 50 == 49:
             store.flush()
             state.write_text(str(start + len(part)))

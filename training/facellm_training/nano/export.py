@@ -18,9 +18,8 @@ from torch import Tensor
 from facellm.core import canary
 from facellm.models.nano import clip_onnx
 from facellm_training.nano.image_stage import ImageModel
-from facellm_training.nano.language import lora_state
 from facellm_training.nano.language_stage import NanoModel
-from facellm_training.nano.tower import Block, LoraLinear, Tower, normalise, pixel_shuffle
+from facellm_training.nano.tower import LoraLinear, Tower, normalise, pixel_shuffle, tower_loras
 
 #: Image tokens of the canary picture that are stored and compared at load.
 CANARY_TOKENS = 8
@@ -28,7 +27,7 @@ CANARY_TOKENS = 8
 
 def quantise_rows(matrix: Tensor) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
     """int8 ``[rows, columns]`` and float16 scales ``[rows]``; ``matrix ≈ q · scale``."""
-    values = matrix.detach().float().numpy()
+    values = matrix.detach().float().cpu().numpy()
     scale = (np.abs(values).max(axis=1) / 127).astype(np.float16)
     safe = np.where(scale > 0, scale, 1).astype(np.float32)
     return np.clip(np.rint(values / safe[:, None]), -127, 127).astype(np.int8), scale
@@ -40,17 +39,11 @@ def restored(matrix: Tensor) -> Tensor:
     return torch.from_numpy(quantised.astype(np.float32) * scale.astype(np.float32)[:, None])
 
 
-def tower_lora(tower: Tower) -> dict[str, Tensor]:
-    """``tower.layers.{i}.{matrix}.lora_a|b`` for the blocks that carry LoRA."""
-    state: dict[str, Tensor] = {}
-    for index, block in tower.blocks.items():
-        assert isinstance(block, Block)
-        for name in Block.MATRICES:
-            lora = block.linear[name.replace(".", "_")]
-            if isinstance(lora, LoraLinear) and lora.scale:
-                state[f"tower.layers.{index}.{name}.lora_a"] = lora.a
-                state[f"tower.layers.{index}.{name}.lora_b"] = lora.b
-    return state
+def matrices(loras: dict[str, LoraLinear]) -> dict[str, Tensor]:
+    """``MODULE.lora_a`` ``[rank, in]`` and ``MODULE.lora_b`` ``[out, rank]`` of each module."""
+    return {f"{name}.lora_a": lora.a for name, lora in loras.items()} | {
+        f"{name}.lora_b": lora.b for name, lora in loras.items()
+    }
 
 
 def merged_tower(weights: clip_onnx.Weights, loras: dict[str, Tensor], scale: float) -> clip_onnx.Weights:
@@ -68,10 +61,10 @@ def merged_tower(weights: clip_onnx.Weights, loras: dict[str, Tensor], scale: fl
 @torch.no_grad()
 def canary_embedding(weights: clip_onnx.Weights, image: ImageModel, scale: float) -> NDArray[np.float32]:
     """First image tokens of the canary picture in float32, ``[8, 576]``."""
-    tower = Tower(merged_tower(weights, tower_lora(image.tower), scale))
+    tower = Tower(merged_tower(weights, matrices(tower_loras(image.tower)), scale))
     pixels = normalise(canary.waves(clip_onnx.IMAGE_SIZE)[None])
-    tokens = image.projector(pixel_shuffle(tower(tower.embed(pixels))))
-    return np.ascontiguousarray(tokens[0, :CANARY_TOKENS].numpy())
+    tokens = image.projector(pixel_shuffle(tower(tower.embed(pixels))).to(image.device))
+    return np.ascontiguousarray(tokens[0, :CANARY_TOKENS].cpu().numpy())
 
 
 def write_deltas(
@@ -81,14 +74,12 @@ def write_deltas(
     """Write ``path``; the format is read by ``facellm.models.nano.deltas``."""
     projector = model.image.projector
     tensors: dict[str, NDArray[np.generic]] = {
-        "projector.norm.weight": projector.norm.detach().half().numpy(),
-        "projector.fc1.weight": projector.fc1.detach().half().numpy(),
-        "projector.fc2.weight": projector.fc2.detach().half().numpy(),
+        "projector.norm.weight": projector.norm.detach().half().cpu().numpy(),
+        "projector.fc1.weight": projector.fc1.detach().half().cpu().numpy(),
+        "projector.fc2.weight": projector.fc2.detach().half().cpu().numpy(),
         "canary.embedding": canary_embedding(weights, model.image, tower_scale),
     }
-    loras = tower_lora(model.image.tower)
-    loras |= {f"language.{key}": value for key, value in lora_state(model.language).items()}
-    for key, value in loras.items():
+    for key, value in matrices(tower_loras(model.image.tower) | model.language.loras()).items():
         tensors[key], tensors[f"{key}.scale"] = quantise_rows(value)
     metadata = {
         "version": version,

@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facellm.models.nano import clip_onnx
+from facellm.models.nano.deltas import read_deltas
 from facellm_training.data.labels import TASKS, FaceLabels, held_out
 from facellm_training.nano.cache import FeatureCache
 from facellm_training.nano.loop import Loop, run
 from facellm_training.nano.projector import EMBEDDING_NORM, OUTPUT, Projector
-from facellm_training.nano.tower import Tower, pixel_shuffle
+from facellm_training.nano.tower import Tower, pixel_shuffle, tower_loras
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class ImageStage:
     length_weight: float = 0.1
     seed: int = 0
     bf16: bool = True
+    #: A deltas file whose tower and projector are trained on, instead of starting from CLIP's own weights.
+    start: str = ""
 
 
 class Heads(nn.Module):
@@ -81,9 +84,13 @@ class ImageModel(nn.Module):
         self.projector = Projector()
         self.heads = Heads()
 
+    @property
+    def device(self) -> torch.device:
+        return self.projector.norm.device
+
     def tokens(self, features: Tensor) -> Tensor:
         """Cached residual stream ``[batch, 197, 768]`` → image tokens ``[batch, 49, 576]``."""
-        return self.projector(pixel_shuffle(self.tower(features.float())))
+        return self.projector(pixel_shuffle(self.tower(features)))
 
 
 def targets(labels: list[FaceLabels], settings: ImageStage) -> dict[str, Tensor]:
@@ -108,15 +115,16 @@ def targets(labels: list[FaceLabels], settings: ImageStage) -> dict[str, Tensor]
 
 def stage_loss(logits: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
     """Sum of the tasks' mean cross-entropies over the rows that carry the label, age counted twice."""
-    total = torch.zeros(())
+    losses = []
     for task, output in logits.items():
         known = wanted[task].sum(-1) > 0
         if known.any():
             weight = 2.0 if task == "age" else 1.0
             share = float(known.float().mean())
             # A weak label on a tenth of the pictures must not shake the tokens as much as one on all.
-            total = total + weight * math.sqrt(share) * F.cross_entropy(output[known], wanted[task][known])
-    return total
+            target = wanted[task][known].to(output.device)
+            losses.append(weight * math.sqrt(share) * F.cross_entropy(output[known.to(output.device)], target))
+    return torch.stack(losses).sum()
 
 
 @torch.no_grad()
@@ -126,7 +134,7 @@ def evaluate(model: ImageModel, cache: FeatureCache, rows: np.ndarray, labels: l
     hits: dict[str, list[float]] = {}
     for start in range(0, len(rows), 32):
         part = rows[start : start + 32]
-        logits = model.heads(model.tokens(torch.from_numpy(cache.features[part])))
+        logits = model.heads(model.tokens(cache.read(part, model.device)))
         for task, output in logits.items():
             for index, row in enumerate(part):
                 value = labels[row].classes.get(task)
@@ -159,19 +167,33 @@ def train(
     order = np.concatenate([rng.permutation(rows) for _ in range(math.ceil(settings.epochs))])
     steps = int(len(rows) * settings.epochs) // settings.batch
     if not (out / "image.pt").exists():
-        model.projector.start_from(
-            pixel_shuffle(model.tower(torch.from_numpy(cache.features[rows[:64]]).float())).detach()
-        )
+        begin(model, cache.read(rows[:64], model.device), settings.start)
 
     def loss_of(step: int) -> Tensor:
         part = np.sort(order[step * settings.batch : (step + 1) * settings.batch])
-        return batch_loss(model, torch.from_numpy(cache.features[part]), [labels[i] for i in part], settings)
+        return batch_loss(model, cache.read(part, model.device), [labels[i] for i in part], settings)
 
     plan = Loop("image", out, steps, settings.batch, settings.warmup_steps, save_every=200, seed=settings.seed)
     run(plan, model, optimiser(model, settings), loss_of)
     report = evaluate(model, cache, held, labels)
     (out / "image-heldout.json").write_text(json.dumps(report, indent=1))
     return report
+
+
+@torch.no_grad()
+def begin(model: ImageModel, sample: Tensor, start: str) -> None:
+    """Where training starts: at earlier deltas, or at CLIP's weights and a projector scaled to ``sample``."""
+    if start:
+        deltas = read_deltas(Path(start))
+        for name, lora in tower_loras(model.tower).items():
+            stored = deltas.loras[name]
+            lora.a.copy_(torch.from_numpy(stored.a))
+            lora.b.copy_(torch.from_numpy(stored.rows[:, None] * stored.b * (stored.scale / lora.scale)))
+        for name, value in deltas.projector.items():
+            model.projector.get_parameter(name.split(".")[1]).copy_(torch.from_numpy(value))
+        model.projector.scale_to_words(pixel_shuffle(model.tower(sample)))
+    else:
+        model.projector.start_from(pixel_shuffle(model.tower(sample)))
 
 
 def length_penalty(tokens: Tensor) -> Tensor:
@@ -182,6 +204,6 @@ def length_penalty(tokens: Tensor) -> Tensor:
 def batch_loss(model: ImageModel, features: Tensor, labels: list[FaceLabels], settings: ImageStage) -> Tensor:
     """Loss of the heads with some tokens left out, and of the tokens' length."""
     tokens = model.tokens(features)
-    keep = torch.rand(tokens.shape[:2]) > settings.token_dropout
+    keep = (torch.rand(tokens.shape[:2]) > settings.token_dropout).to(tokens.device)
     loss = stage_loss(model.heads(tokens * keep[..., None]), targets(labels, settings))
     return loss + settings.length_weight * length_penalty(tokens)

@@ -3,68 +3,103 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from facellm_training.nano.attention import additive, attend
 from facellm_training.nano.tower import LoraLinear
 
-MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
 
 
-class FloatOut(nn.Module):
-    """Computes a linear layer in its own type and returns float32, so that the residual stream keeps its precision."""
+class Layer(nn.Module):
+    """One Llama block. Its matrices compute in ``dtype``; the residual stream stays float32."""
 
-    def __init__(self, inner: LoraLinear) -> None:
+    norm1: Tensor
+    norm2: Tensor
+    self_attn: nn.ModuleDict
+    mlp: nn.ModuleDict
+
+    def __init__(self, source: Any, rank: int, alpha: float, dtype: torch.dtype) -> None:
         super().__init__()
-        self.inner = inner
+        self.head_width, self.eps = source.self_attn.head_dim, source.input_layernorm.variance_epsilon
+        self.register_buffer("norm1", source.input_layernorm.weight.detach().clone(), persistent=False)
+        self.register_buffer("norm2", source.post_attention_layernorm.weight.detach().clone(), persistent=False)
+        for part, names in (("self_attn", ATTENTION), ("mlp", MLP)):
+            held = getattr(source, part)
+            matrices = {n: LoraLinear(getattr(held, n).weight.detach(), None, rank, alpha, dtype) for n in names}
+            setattr(self, part, nn.ModuleDict(matrices))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x).float()
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """``x`` float32 ``[n, T, width]``; ``cos``, ``sin [n, T, head width]``; ``mask [n, 1, T, T]`` additive."""
+        n, length, width = x.shape
+        h = F.rms_norm(x, (width,), self.norm1, self.eps)
+        q, k, v = (
+            self.self_attn[f"{part}_proj"](h).view(n, length, -1, self.head_width).transpose(1, 2) for part in "qkv"
+        )
+        q, k = (_turned(part, cos[:, None], sin[:, None]).to(v.dtype) for part in (q, k))
+        attended = attend(q, k, v, mask).transpose(1, 2).reshape(n, length, width)
+        x = x + self.self_attn["o_proj"](attended).float()
+        h = F.rms_norm(x, (width,), self.norm2, self.eps)
+        return x + self.mlp["down_proj"](F.silu(self.mlp["gate_proj"](h)) * self.mlp["up_proj"](h)).float()
 
 
-def load_language(
-    gguf: Path, *, rank: int, alpha: float, bf16: bool
-) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
-    """The frozen model (float32 residual stream) with trainable LoRA layers, and its tokenizer."""
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position: the halves of a head are the two coordinates that are turned."""
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat([-second, first], -1) * sin
+
+
+class Language(nn.Module):
+    """Frozen language model with trainable LoRA."""
+
+    words: Tensor
+    norm: Tensor
+
+    def __init__(self, source: Any, *, rank: int, alpha: float, dtype: torch.dtype) -> None:
+        """``source``: transformers' model (``LlamaForCausalLM``, tied embeddings)."""
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(layer, rank, alpha, dtype) for layer in source.model.layers)
+        self.rotary, self.eps, self.dtype = source.model.rotary_emb, source.model.norm.variance_epsilon, dtype
+        self.register_buffer("words", source.lm_head.weight.detach().clone(), persistent=False)
+        self.register_buffer("words_cast", self.words.to(dtype), persistent=False)
+        self.register_buffer("norm", source.model.norm.weight.detach().clone(), persistent=False)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids → word embeddings, float32."""
+        return F.embedding(ids, self.words)
+
+    def forward(self, x: Tensor, position: Tensor, seen: Tensor) -> Tensor:
+        """Embeddings ``[n, T, width]``, positions ``[n, T]``, ``seen [n, 1, T, T]`` → last hidden states."""
+        cos, sin = self.rotary(x, position)
+        mask = additive(seen)
+        for layer in self.layers:
+            x = layer(x, cos, sin, mask)
+        return F.rms_norm(x, (x.shape[-1],), self.norm, self.eps)
+
+    def loras(self) -> dict[str, LoraLinear]:
+        """``language.layers.{i}.self_attn.q_proj`` … → the layers that carry LoRA, as the deltas file names them."""
+        return {
+            f"language.layers.{index}.{part}.{name}": cast("LoraLinear", getattr(layer, part)[name])
+            for index, layer in enumerate(self.layers)
+            for part, names in (("self_attn", ATTENTION), ("mlp", MLP))
+            for name in names
+        }
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits over the vocabulary, float32; the product is computed in the blocks' type."""
+        words = cast("Tensor", self.words_cast)
+        return F.linear(hidden.to(words.dtype), words).float()
+
+
+def load_language(gguf: Path, *, rank: int, alpha: float, bf16: bool) -> tuple[Language, PreTrainedTokenizerBase]:
+    """The model with fresh LoRA (it changes nothing yet), and its tokenizer."""
+    source = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model.requires_grad_(False)
-    model.config.use_cache = False
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    for layer in model.model.layers:
-        for part in (layer.self_attn, layer.mlp):
-            for name in MATRICES:
-                linear = getattr(part, name, None)
-                if linear is not None:
-                    lora = LoraLinear(linear.weight.detach(), None, rank, alpha, dtype)
-                    setattr(part, name, FloatOut(lora))
-    return cast("LlamaForCausalLM", model), cast("PreTrainedTokenizerBase", tokenizer)
-
-
-def lora_state(model: nn.Module) -> dict[str, Tensor]:
-    """``layers.{i}.self_attn.q_proj.lora_a`` … → tensors ``[rank, in]`` and ``[out, rank]``."""
-    state = {}
-    for name, module in model.named_modules():
-        if isinstance(module, LoraLinear) and module.scale:
-            key = name.removeprefix("model.").removesuffix(".inner")
-            state[f"{key}.lora_a"] = module.a.detach().clone()
-            state[f"{key}.lora_b"] = module.b.detach().clone()
-    return state
-
-
-def word_logits(model: LlamaForCausalLM, hidden: Tensor) -> Tensor:
-    """Logits over the vocabulary, ``[n, 49152]``; computed in bfloat16 where the blocks are."""
-    weight = model.lm_head.weight
-    first = next(m for m in model.modules() if isinstance(m, LoraLinear))
-    dtype = first.weight.dtype
-    if dtype != torch.float32:
-        cached = getattr(model, "_word_matrix", None)
-        if cached is None:
-            cached = weight.to(dtype)
-            model._word_matrix = cached  # noqa: SLF001 - one cast for the whole run
-        weight = cached
-    return F.linear(hidden.to(weight.dtype), weight).float()
+    model = Language(source, rank=rank, alpha=alpha, dtype=torch.bfloat16 if bf16 else torch.float32)
+    return model, cast("PreTrainedTokenizerBase", tokenizer)

@@ -14,14 +14,13 @@ from random import Random
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import LlamaForCausalLM
 
 from facellm_training.data.compare import comparisons
 from facellm_training.data.labels import FaceLabels, held_out
 from facellm_training.data.questions import questions_for
 from facellm_training.nano.cache import FeatureCache
 from facellm_training.nano.image_stage import ImageModel
-from facellm_training.nano.language import word_logits
+from facellm_training.nano.language import Language
 from facellm_training.nano.loop import Loop, run
 from facellm_training.nano.sequence import Batch, Packed, Packer, collate, shuffled
 from facellm_training.nano.tower import pixel_shuffle
@@ -29,6 +28,9 @@ from facellm_training.nano.tower import pixel_shuffle
 #: Share of each age bin in FairFace's whole train split (86,744 pictures) over its share in the
 #: part at hand, which keeps all of the youngest and oldest: the loss sees the natural distribution.
 AGE_WEIGHT = (0.44, 1.22, 1.20, 1.25, 1.20, 1.25, 0.46, 0.46, 0.44)
+
+#: The most answers that share an age question's mass with the right one: its neighbours.
+SOFT = 2
 
 #: Attributes that a head may fill in for unlabelled pictures, where it is this sure.
 PROPAGATED = ("glasses", "facial_hair", "smile", "mouth", "hair_color", "hair_length", "headwear", "expression")
@@ -58,7 +60,7 @@ class LanguageStage:
 class NanoModel(nn.Module):
     """Image tokens into the language model."""
 
-    def __init__(self, image: ImageModel, language: LlamaForCausalLM, head: list[int]) -> None:
+    def __init__(self, image: ImageModel, language: Language, head: list[int]) -> None:
         super().__init__()
         self.image, self.language = image, language
         self.head = head
@@ -68,32 +70,36 @@ class NanoModel(nn.Module):
     def image_features(self, features: Tensor) -> Tensor:
         """Cached residual stream ``[n, 197, 768]`` → ``[n, 49, 3072]`` before the projector."""
         with torch.no_grad():
-            return pixel_shuffle(self.image.tower(features.float()))
+            return pixel_shuffle(self.image.tower(features))
 
     def hidden(self, shuffled_features: Tensor, batch: Batch) -> Tensor:
         """Last hidden states ``[n, prefix + T, 576]``; ``shuffled_features [n, k, 49, 3072]``."""
-        embed = self.language.get_input_embeddings()
+        embed = self.language.embed
         tokens = self.image.projector(shuffled_features)
-        head = embed(torch.tensor(self.head)).expand(len(tokens), -1, -1)
-        inputs = torch.cat([head, tokens.flatten(1, 2), embed(batch.ids)], 1)
-        out = self.language.model(
-            inputs_embeds=inputs, attention_mask=batch.mask, position_ids=batch.position, use_cache=False
-        )
-        return out.last_hidden_state
+        ids, position, seen = (part.to(tokens.device) for part in (batch.ids, batch.position, batch.mask))
+        head = embed(torch.tensor(self.head, device=tokens.device)).expand(len(tokens), -1, -1)
+        return self.language(torch.cat([head, tokens.flatten(1, 2), embed(ids)], 1), position, seen)
 
 
 def batch_loss(model: NanoModel, features: Tensor, batch: Batch) -> Tensor:
     """Weighted cross-entropy of the answers' tokens only; soft targets share the first token's mass."""
-    hidden = model.hidden(features, batch)[:, batch.prefix - 1 : -1]
     wanted = batch.weight > 0
-    logp = F.log_softmax(word_logits(model.language, hidden[wanted]), -1)
-    loss = -logp[torch.arange(len(logp)), batch.ids[wanted]]
+    hidden = model.hidden(features, batch)
+    device = hidden.device
+    rows, columns = wanted.nonzero(as_tuple=True)
+    logp = F.log_softmax(model.language.logits(hidden[rows.to(device), (columns + batch.prefix - 1).to(device)]), -1)
     place = torch.zeros_like(batch.ids)
-    place[wanted] = torch.arange(int(wanted.sum()))
-    for row, column, token, share in batch.soft:
-        index = int(place[row, column])
-        loss[index] = loss[index] + share * (logp[index, batch.ids[row, column]] - logp[index, token])
-    weight = batch.weight[wanted]
+    place[wanted] = torch.arange(len(rows))
+    share = torch.zeros(len(rows), 1 + SOFT)
+    token = batch.ids[wanted][:, None].repeat(1, 1 + SOFT)
+    share[:, 0] = 1
+    for row, column, other, mass in batch.soft:
+        index = place[row, column]
+        slot = int((share[index, 1:] > 0).sum()) + 1
+        token[index, slot], share[index, slot] = other, mass
+        share[index, 0] -= mass
+    loss = -(share.to(device) * logp.gather(1, token.to(device))).sum(1)
+    weight = batch.weight[wanted].to(device)
     return (loss * weight).sum() / weight.sum()
 
 
@@ -123,10 +129,10 @@ def make_batch(
     settings: LanguageStage, rng: Random, pad: int,
 ) -> tuple[Tensor, Batch]:  # fmt: skip
     """Features and questions of ``rows``; all sequences of a batch hold the same number of pictures."""
-    features = model.image_features(torch.from_numpy(cache.features[rows]))
+    features = model.image_features(cache.read(rows, model.image.device))
     with torch.no_grad():
         logits = model.image.heads(model.image.projector(features))
-        probabilities = {task: logits[task].softmax(-1) for task in PROPAGATED}
+        probabilities = {task: logits[task].softmax(-1).cpu() for task in PROPAGATED}
     known = [fill_in(labels[row], probabilities, i) for i, row in enumerate(rows)]
     several = rng.choice((2, 3)) if rng.random() < settings.several_share else 1
     packed: list[Packed] = []

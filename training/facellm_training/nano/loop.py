@@ -84,7 +84,7 @@ def resume(model: nn.Module, optim: torch.optim.Optimizer, path: Path) -> int:
     """Steps already taken; their state is loaded. 0 when there is no state."""
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     model.load_state_dict(state["model"], strict=False)
     optim.load_state_dict(state["optim"])
     return int(state["step"])

@@ -41,4 +41,9 @@ class Projector(nn.Module):
         self.norm.copy_(1 / spread)
         mean = (flat / spread).mean(0)
         self.fc1.sub_(torch.outer(self.fc1 @ mean, mean) / (mean @ mean))
+        self.scale_to_words(sample)
+
+    @torch.no_grad()
+    def scale_to_words(self, sample: Tensor) -> None:
+        """Make the outputs for ``sample [n, 49, 3072]`` as long, in the mean, as word embeddings."""
         self.fc2.mul_(EMBEDDING_NORM / self(sample).norm(dim=-1).mean())

@@ -1,4 +1,4 @@
-"""``facellm train recipes/nano.yaml``: cache → measure → image stage → language stage → deltas.
+"""``facellm train recipes/nano.yaml``: cache → measure → image stage → language stage → deltas → pair → card.
 
 Each step leaves its result below the recipe's ``out`` and is skipped when it is complete, so that a
 killed run goes on where it was.
@@ -20,7 +20,9 @@ from facellm_training.nano import image_stage, language_stage
 from facellm_training.nano.cache import FeatureCache, cache_split, open_cache
 from facellm_training.nano.curves import draw_curves
 from facellm_training.nano.export import write_deltas
+from facellm_training.nano.finish import finish
 from facellm_training.nano.language import load_language
+from facellm_training.nano.machine import best_device, compile_blocks, keep_memory
 from facellm_training.nano.recipe import NanoRecipe
 from facellm_training.nano.sequence import Packer
 from facellm_training.nano.tower import Tower
@@ -29,6 +31,7 @@ from facellm_training.nano.tower import Tower
 def train_nano(recipe: NanoRecipe, *, trained: str) -> Path:
     """Run what is missing and return the deltas file. ``trained``: free text for its metadata (date, machine)."""
     torch.set_num_threads(recipe.threads)
+    keep_memory()
     recipe.out.mkdir(parents=True, exist_ok=True)
     store = AssetStore()
     weights = clip_onnx.read_clip_tower(store.ensure("clip-vit-b16-int8"))
@@ -37,17 +40,16 @@ def train_nano(recipe: NanoRecipe, *, trained: str) -> Path:
     model, packer, pad = language_model(recipe, image, store)
     language_stage.train(model, packer, pad, cache, labels, recipe.language, recipe.out)
     draw_curves(recipe.out)
-    deltas = recipe.out / "deltas.safetensors"
-    export(recipe, deltas, weights, model, trained, read_temperature(recipe.out))
-    return deltas
+    return finish(recipe, lambda temperature: export(recipe, weights, model, trained, temperature), store)
 
 
 def prepare(recipe: NanoRecipe, weights: clip_onnx.Weights, store: AssetStore) -> tuple[FeatureCache, list[FaceLabels]]:
     """The feature cache of the training split and its labels."""
-    lower = Tower(weights, last=recipe.cache.split_block, dtype=_dtype(recipe)).eval()
+    lower = Tower(weights, last=recipe.cache.split_block, dtype=_dtype(recipe)).eval().to(best_device())
+    cache_split(
+        recipe.data, "train", recipe.out / "cache", lower, views=recipe.cache.views, seed=recipe.cache.seed
+    )
     for split in SPLITS:
-        views = recipe.cache.views if split == "train" else 1
-        cache_split(recipe.data, split, recipe.out / "cache", lower, views=views, seed=recipe.cache.seed)
         measure_split(recipe.data, split, recipe.out / f"measured-{split}.jsonl", store)
     cache = open_cache(recipe.out / "cache", "train")
     attributes = read_by_file(recipe.data / "attributes-train.jsonl")
@@ -59,7 +61,9 @@ def train_image(
 ) -> image_stage.ImageModel:
     """The image stage, trained or resumed."""
     torch.manual_seed(recipe.image.seed)
-    model = image_stage.ImageModel(weights, recipe.image)
+    model = image_stage.ImageModel(weights, recipe.image).to(best_device())
+    if recipe.compiled:
+        compile_blocks(model.tower.blocks)
     report = image_stage.train(model, cache, labels, recipe.image, recipe.out)
     print(json.dumps(report, indent=1))
     return model
@@ -74,27 +78,25 @@ def language_model(
     language, tokenizer = load_language(
         store.ensure("smollm2-135m-q4_1"), rank=settings.rank, alpha=settings.alpha, bf16=settings.bf16
     )
+    language.to(image.device)
+    if recipe.compiled:
+        compile_blocks(language.layers)
     packer = Packer(tokenizer, language_stage.AGE_WEIGHT)
     return language_stage.NanoModel(image, language, packer.head), packer, int(tokenizer.eos_token_id)
 
 
 def export(
-    recipe: NanoRecipe, path: Path, weights: clip_onnx.Weights, model: language_stage.NanoModel, trained: str,
-    temperature: float,
-) -> None:  # fmt: skip
-    """Write the deltas of a trained model."""
+    recipe: NanoRecipe, weights: clip_onnx.Weights, model: language_stage.NanoModel, trained: str, temperature: float
+) -> Path:
+    """Write ``out/deltas.safetensors`` of a trained model."""
+    path = recipe.out / "deltas.safetensors"
     write_deltas(
         path, weights, model, version=recipe.version, trained=trained,
         tower_scale=recipe.image.alpha / recipe.image.rank,
         language_scale=recipe.language.alpha / recipe.language.rank,
         choice_temperature=temperature,
     )  # fmt: skip
-
-
-def read_temperature(out: Path) -> float:
-    """The temperature fitted on held-out train pictures (``facellm calibrate``), 1 before that."""
-    path = out / "temperature.json"
-    return float(json.loads(path.read_text())["temperature"]) if path.exists() else 1.0
+    return path
 
 
 def _dtype(recipe: NanoRecipe) -> torch.dtype:

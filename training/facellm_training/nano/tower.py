@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from facellm.models.nano import clip_onnx
+from facellm_training.nano.attention import attend
 
 TOKENS = (clip_onnx.IMAGE_SIZE // clip_onnx.PATCH_SIZE) ** 2 + 1
 
@@ -76,7 +77,7 @@ class Block(nn.Module):
             .transpose(1, 2)
             for part in "qkv"
         )
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
+        attended = attend(q, k, v).transpose(1, 2).reshape(batch, tokens, width)
         x = x + self.linear["self_attn_out_proj"](attended).float()
         h = F.layer_norm(x, (width,), self.layer_norm2_w, self.layer_norm2_b, clip_onnx.LAYER_NORM_EPS)
         h = self.linear["mlp_fc1"](h)
@@ -125,6 +126,18 @@ class Tower(nn.Module):
         for block in self.blocks.values():
             x = block(x)
         return x
+
+
+def tower_loras(tower: Tower) -> dict[str, LoraLinear]:
+    """``tower.layers.{i}.{matrix}`` → the layers that carry LoRA, under the names of the deltas file."""
+    found: dict[str, LoraLinear] = {}
+    for index, block in tower.blocks.items():
+        assert isinstance(block, Block)
+        for name in Block.MATRICES:
+            lora = block.linear[name.replace(".", "_")]
+            if isinstance(lora, LoraLinear) and lora.scale:
+                found[f"tower.layers.{index}.{name}"] = lora
+    return found
 
 
 def normalise(images: NDArray[np.uint8]) -> Tensor:
