@@ -19,7 +19,7 @@ def lines(kind: str) -> list[str]:
 
 
 def test_the_table_is_broad() -> None:
-    assert sum(len(lines(kind)) for kind in TABLE) >= 250
+    assert sum(len(lines(kind)) for kind in TABLE) >= 600
 
 
 @pytest.mark.parametrize("question", lines("ethnicity"))
@@ -138,10 +138,11 @@ def test_a_closed_question_about_feelings_asks_for_the_expression() -> None:
     assert judge("What does she feel?", ("happy", "sad", "angry")).question == "Which expression can be seen?"
 
 
-def test_comparing_expressions_keeps_the_question() -> None:
-    verdict = judge("Who looks happier?")
-    assert (verdict.refusal, verdict.question) == ("", "Who looks happier?")
-    assert verdict.note
+@pytest.mark.parametrize("question", lines("compared"))
+def test_comparing_expressions_keeps_the_question(question: str) -> None:
+    verdict = judge(question)
+    assert (verdict.refusal, verdict.question) == ("", question)
+    assert "movement, not feelings" in verdict.note
 
 
 def test_demographics_become_age_range_and_attributes() -> None:

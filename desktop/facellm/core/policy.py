@@ -3,9 +3,10 @@
 * Ethnicity, race, origin, nationality, and skin colour, which stands in for them: not inferred
   (EU AI Act Art. 5(1)(g); GDPR Art. 9). Evaluation measures the model's racial *bias* and
   therefore has ``RESEARCH_ENV``; nothing else may use it.
-* Who a person is, or whether two pictures show the same person: not answered; there is no
-  identification in this product.
-* Religion, politics, sexuality, character, honesty, health: cannot be seen, not inferred.
+* Who a person is, where they live, whether two pictures show the same person or kin: not answered;
+  there is no identification in this product.
+* Religion, politics, sexuality, character, intelligence, health, and verdicts on a person
+  (attractive, rich, fit to hire): cannot be seen, not inferred.
 * Inner feelings: the question is turned towards the visible expression (Art. 5(1)(f)).
 * Age: answered, as a range and with a note that it is not an age check.
 
@@ -88,7 +89,8 @@ _ETHNICITY_TEXT = (
     f"inferring them can harm people. {_VISIBLE}"
 )
 _BELIEFS_TEXT = (
-    "FaceLLM does not infer beliefs, orientation, character or health from a face: they cannot be seen. " + _VISIBLE
+    "FaceLLM does not infer beliefs, orientation, character or health from a face and does not rate people: "
+    f"such things cannot be seen. {_VISIBLE}"
 )
 _IDENTITY_TEXT = (
     "FaceLLM does not say who a person is and keeps no faces to compare with. "
@@ -129,14 +131,14 @@ def _rule(*alternatives: str) -> re.Pattern[str]:
 _END = r"(?= \.| option |$)"
 
 _COLOUR = r"(?:black|white|brown|colou?red)"
+_SHADE = r"(?:paler?|dark|fair|tann?ed|swarthy|olive)"
 _COLOURED_THING = (
-    r"(?:hairs?|haired|beard|beards|moustache|mustache|goatee|stubble|eyebrows?|brows?|eyelash\w*|eyes?|eyed|pupils?|"
-    r"glasses|eyeglasses|sunglasses|spectacles|frames?|framed|rims?|rimmed|lens\w*|hats?|caps?|beanie|helmet|hood|"
-    r"hoodie|headscarf|headband|hijab|scarf|turban|veil|shirts?|t shirts?|tshirts?|blouse|jacket|coat|suit|suits|tie|"
-    r"dress|sweater|jumper|pullover|top|collar|uniform|clothes|clothing|outfit|vest|bra|gloves?|shoes?|trousers|"
-    r"earrings?|necklace|jewell?ery|masks?|paint|make up|makeup|lipstick|lips|teeth|nails?|background|wall|borders?|"
-    r"bars?|car|sky|spots?|dots?|marks?|balance|noise|levels?|light|ink|photo|photograph|picture|image|frame|flag|"
-    r"stripes?|strap|pixels?|areas?|shadows?|tattoos?|helmets|headphones|headset|text|letters|flowers?)"
+    r"(?:hairs?|haired|beards?|mou?stache|goatee|stubble|(?:eye)?brows?|eyelash\w*|eyes?|eyed|pupils?|\w*glasses|lens\w*|"
+    r"frame[sd]?|rims?|rimmed|hats?|caps?|beanie|helmets?|hood|hoodie|head(?!s?\b)\w+|hijab|scarf|turban|veil|tie|vest|"
+    r"(?:t ?)?shirts?|blouse|jacket|coat|suits?|dress|sweater|jumper|pullover|top|collar|uniform|cloth\w+|outfit|bra|"
+    r"gloves?|shoes?|trousers|earrings?|necklace|jewell?ery|masks?|paint|make ?up|lip\w*|teeth|nails?|background|wall|"
+    r"borders?|bars?|car|sky|spots?|dots?|marks?|balance|noise|levels?|light|ink|photo|photograph|picture|image|flag|"
+    r"stripes?|strap|pixels?|areas?|shadows?|tattoos?|text|letters|flowers?)"
 )
 _MATERIAL = (
     r"(?:leather|cotton|woollen|woolen|silk|denim|metal|plastic|rimmed|framed|round|square|thick|thin|baseball|cowboy|"
@@ -146,175 +148,211 @@ _MATERIAL = (
 #: Taken out before any rule looks: words that mean something else in company.
 _INNOCENT = re.compile(
     rf"""\b(?:
-      {_COLOUR}(?:\ (?:or|and)\ \w+)?(?:\ {_MATERIAL}){{0,2}}\ {_COLOURED_THING} |
+      {_COLOUR}(?:\ (?:or|and)\ \w+)?(?:\ {_MATERIAL}){{0,2}}\ {_COLOURED_THING} | {_COLOUR}\ and\ {_COLOUR} |
       (?:in|wear\w*|wore|dressed\ in|all)\ {_COLOUR}(?!\ (?:man|woman|person|boy|girl|people|guy|male|female|face|or)) |
-      {_COLOUR}\ and\ {_COLOUR} |
-      (?:un)?even\ skin\ tone | skin\ tone\ (?:is\ |look\ |looks\ )?(?:un)?even |
-      rac(?:e|ing)\ (?:car|cars|track|bike|number|bib|suit|helmet|driver|horse|flag|day) |
+      (?:un)?even\ skin\ tone | skin\ tone\ (?:is\ |look\ |looks\ )?(?:un)?even | brand\ names? | tribal\ tattoos? |
+      rac(?:e|ing)\ (?:cars?|track|bike|number|bib|suit|helmet|driver|horse|flag|day) | name\ ?(?:tag|badge|plate)s? |
       (?:horse|bike|boat|car|foot|motor|road)\ races? | (?:at|during|ran|running|won)\ (?:a|the|this)\ race |
       origin\ of\ the\ (?:light|shadow) | (?:light|shadows?|glare|reflections?|sun)(?:\ \w+){{0,6}}\ from |
-      \w+\ (?:text|letters?|letterings?|characters|writing|script|alphabet|flag)\b |
-      tribal\ tattoos? | straight\ (?:hair|face|line|nose|teeth|ahead|at|into|on|in|to|back|down|fringe|bangs) |
-      name\ ?(?:tag|badge|plate|tags|badges|plates) | brand\ names? | identif\w+\ (?:marks?|features?) |
-      lying\ (?:down|on|in|back|flat) | (?:which|what)\ (?:country|continent|region|place|city|town)
-      \ (?:was|is|were)\ (?:this|it|the)\ (?:(?:photo\w*|picture|image)\ )?(?:taken|shot|made|recorded)
+      \w+\ (?:text|letter\w*|characters|writing|script|alphabet|flag) | identif\w+\ (?:marks?|features?) |
+      straight\ (?:hair|face|line|nose|teeth|ahead|at|into|on|in|to|back|down|fringe|bangs) |
+      afro\ (?:hair\w*|style|curls|wig|braids) | an\ afro(?!\ (?:american|carib\w+|latin\w*|person|man|woman)) |
+      lying\ (?:down|on|back|flat|in\ (?:a|the|bed|grass|snow|sand|water)) |
+      (?:which|what)\ (?:country|continent|region|place|city|town)\ (?:was|is|were)\ (?:this|it|the)
+      \ (?:(?:photo\w*|picture|image)\ )?(?:taken|shot|made|recorded)
     )\b""",
     re.VERBOSE,
 )
 
-_PERSON = (
+_SOMEBODY = (
     r"(?:persons?|people|man|men|woman|women|boys?|girls?|kids?|child|children|baby|guys?|lad(?:y|ies)|gentlem[ae]n|"
     r"individuals?|subjects?|human|someone|somebody|one|he|she|they|you|him|them|males?|females?|adults?|teenagers?|"
-    r"teens?|couple|family|parents?|faces?)(?!')"
+    r"teens?|couple|family|parents?|dudes?|blokes?|chaps?|fell(?:a|ow)s?|folks?)(?!')"
 )
+_PERSON = rf"(?:{_SOMEBODY}|faces?(?!'))"
+_ANYONE = rf"(?:{_PERSON}|two|both|these|those|which)"
 _BETWEEN = (
-    r"(?: (?:is|are|was|were|be|being|been|look|looks|looking|appear|appears|appearing|seem|seems|to|as|like|a|an|of|"
-    r"more|most|rather|really|actually|probably|likely|maybe|perhaps|possibly|either|or|half|part|partly|mostly|"
-    r"originally|ethnically|very|not|considered|classified|described|categori[sz]ed|identified|young|old|older|here))*"
+    r"(?: (?:is|are|was|were|be|being|been|looks?|looking|appear\w*|seems?|to|as|like|an?|of|or|either|half|partly|"
+    r"part|more|most|mostly|rather|really|actually|probably|likely|maybe|perhaps|possibly|naturally|originally|very|"
+    r"so|ethnically|quite|not|that|pass|for|considered|classified|described|categori[sz]ed|identified|young|older?|here))*"
 )
 
 
-def _of_person(kind: str) -> str:
-    """``kind`` said of a person: "is the man really KIND", "a KIND young woman"."""
+def _of_person(kind: str, person: str = _PERSON) -> str:
+    """``kind`` said of a person: "is the man really KIND", "a KIND young woman", "how KIND is she"."""
     adjective = r"(?: (?:or|and|young|old|older|elderly|middle|aged|adult|looking|single|\w+an|\w+ish|male|female))*"
-    return rf"{_PERSON}{_BETWEEN} {kind}|{kind}{adjective} {_PERSON}"
+    asked = rf"how {kind} (?:is|are|was|does|do) (?:\w+ ){{0,2}}{person}"
+    return rf"{person}{_BETWEEN} {kind}|{kind}{adjective} {person}|{asked}"
 
 
 # --- The rules ----------------------------------------------------------------------------------------------------
 
 _NATION = _rule(
-    r"chinese|japanese|koreans?|vietnamese|thai|filipin[oa]s?|malay\w*|indonesians?|indians?|pakistanis?|bengali|"
-    r"bangladeshis?|sri lankan|nepal\w+|tibetans?|mongol\w*|turk|turkish|turks|kurd\w*|persians?|iranians?|iraqis?|"
-    r"syrians?|lebanese|israelis?|palestinians?|saudi|egyptians?|moroccans?|algerians?|tunisians?|nigerians?|kenyans?|"
-    r"ethiopians?|somalis?|ghanaians?|congolese|jamaicans?|haitians?|cubans?|mexicans?|brazilians?|colombians?|"
-    r"peruvians?|argentin\w+|chilean|americans?|canadians?|australians?|europeans?|british|brit|english|scottish|irish|"
-    r"welsh|french|germans?|italians?|spanish|spaniard|portuguese|greeks?|russians?|ukrainians?|polish|pole|czech|"
-    r"hungarians?|romanians?|bulgarians?|serb\w*|croat\w*|albanians?|dutch|belgians?|swiss|austrians?|swedish|swede|"
-    r"norwegians?|danish|dane|finnish|finn|icelandic|western|westerner|eastern"
+    r"(?:chin|japan|vietnam|leban|congol|portugu|taiwan|senegal|sudan)ese|(?:span|engl|scott|ir|turk|pol|swed|dan|"
+    r"finn|brit|kurd)ish|(?:indones|ind|pers|iran|syr|palestin|egypt|alger|tunis|niger|ethiop|ghana|brazil|colomb|"
+    r"peruv|ital|russ|ukrain|hungar|roman|bulgar|alban|belg|austr|norweg|canad|austral|jordan|georg|armen|cambod|kore|"
+    r"morocc|keny|jamaic|hait|cub|mexic|americ|tibet|germ|afgh|venezuel|chile)i?ans?|(?:pakistan|bangladesh|iraq|"
+    r"israel|somal|saud)is?|thai|filipin[oa]s?|nepal\w+|malay\w*|bengali|sri lankan|mongol\w*|turks?|kurds?|"
+    r"argentin\w+|europeans?|brit|welsh|french|spaniard|greeks?|pole|czech|serb\w*|croat\w*|dutch|swiss|swede|dane|"
+    r"finn|icelandic|western\w*|eastern",
 )
 
 _ETHNICITY = _rule(
     # the thing by its names
-    r"ethn\w*|races?|\w*racial\w*|ancest\w+|descent|descended|descendants?|heritage|lineage|bloodline|genealog\w+|"
-    r"genetic\w*|dna|haplogroup|phenotyp\w+|nationalit\w*|nationality|citizenship|citizen|origins?|originat\w+|"
-    r"birthplace|place of birth|homeland|hometown|home country|motherland|fatherland|immigrants?|migrants?|"
-    r"immigration|refugees?|foreign\w*|trib(?:e|es|al)|caste|clan|minorit\w+|indigenous|aborigin\w+|natives?|"
-    r"(?:people|persons?|wom[ae]n|m[ae]n) of colou?r|mother tongue|(?:language|accent)\b.{0,25}\b(?:speaks?|has|have)",
+    r"eth?n\w*|races?|\w*racial\w*|ancest\w+|descen(?:t|ded|dants?)|heritage|lineage|bloodline|genealog\w+|"
+    r"gene(?:s|tic\w*)|dna|23andme|nationalit\w*|citizen\w*|origins?|originat\w+|birth ?place|place of birth|"
+    r"(?:home|mother|father)(?:land|town| country)|(?:im)?migra\w+|refugees?|foreign\w*|trib(?:e|es|al)|caste|clan|"
+    r"minorit\w+|indigenous|aborigin\w+|natives?|(?:people|persons?|wom[ae]n|m[ae]n) of colou?r|mother tongue|"
+    r"(?:language|accent)\b.{0,25}\b(?:speaks?|has|have)|(?:his|her|their|person's) accent|(?:which|what) passport",
     # groups that are never said of anything else here
-    r"asians?|asiatic|eurasians?|africans?|afro\w*|caucasians?|caucasoid|latin[oax]s?|latin american|hispanics?|"
-    r"arabs?|arabic|middle east(?:ern\w*)?|negro\w*|mongoloid|oriental|mestiz\w+|mulatt\w+|gyps(?:y|ies)|romani|"
-    r"slavic|slav|nordic|scandinavian|mediterranean|anglo saxon|semitic|polynesian|melanesian|pacific islander|"
-    r"aryan|mixed blood|bipoc",
-    _of_person(rf"(?:{_COLOUR}|mixed|non white|{_NATION.pattern})"),
-    rf"^{_COLOUR}(?: or {_COLOUR})*$",
+    r"asians?|asiat\w*|eurasians?|afri[ck]a\w*|afro\w*|caucas\w+|latin(?:[oax]s?| american)|hispanics?|"
+    r"arab(?!esque)\w*|middle east(?:ern\w*)?|(?:an?|the) negro\w*|mongoloid|oriental|mestiz\w+|mulatt\w+|romani|"
+    r"maghreb\w*|gyps(?:y|ies)|gitan[eoa]s?|zigeuner\w*|slav(?:ic)?|nordic|scandinavian|mediterranean|anglo saxon|"
+    r"semitic|\w+nesian|pacific islander|aryan|mixed blood|bipoc",
+    _of_person(rf"(?:{_COLOUR}|negro|mixed|non white)"),
+    _of_person(_NATION.pattern, _ANYONE),
+    rf"(?:{_NATION.pattern})(?: looking|ness)|^{_COLOUR}(?: or {_COLOUR})*$",
     # origin by paraphrase
-    rf"where\b.{{0,30}}\b{_PERSON}.{{0,40}}\b(?:from|born|grew|grow|hail)",
-    rf"{_PERSON}(?: (?:come|comes|coming|hail|hails))?{_BETWEEN} from"
-    r"(?! (?:the |a |an )?(?:left|right|front|side|behind|above|below|back|camera|top|bottom|head|far|near|close))",
-    r"(?:come|comes|hails?) from (?:which|what|asia|africa|europe|india|china|america)",
-    r"(?:country|region|continent|nation|world|cultur\w+|communit\w+|groups?|population)\b.{0,40}"
-    r"\b(?:from|comes?|belongs?|born|represents?|hails?)",
-    r"(?:which|what) (?:country|countries|continent|nation)|born in(?! (?:the )?(?:year )?\d)|from where is",
-    r"(?<!in )(?<!behind )(?:his|her|their|person's|cultural|national|family) background(?! (?:colou?r|is|look))",
+    rf"where\b.{{0,30}}\b{_PERSON}.{{0,40}}\b(?:from|born|grew|grow|hail)|{_PERSON}(?: (?:com(?:es?|ing)|"
+    rf"hails?))?{_BETWEEN} from(?! (?:the |a |an )?(?:left|right|front|side|behind|above|below|back|camera|top|bottom|"
+    r"head|far|near|close))|(?:country|region|continent|nation|city|town|village|world|cultur\w+|communit\w+|groups?|"
+    r"population)\b.{0,40}\b(?:from|comes?|belongs?|born|represents?|hails?)|(?:which|what) (?:countr(?:y|ies)|"
+    r"continent|nation)|born in(?! (?:the )?(?:year )?\d)(?! \.|$)|(?<!in )(?<!behind )(?:his|her|their|person's|"
+    r"cultural|national|family) background(?! (?:colou?r|is|look))",
     # skin colour, which stands in for it
-    r"skin(?:'s)? (?:colou?r|tone|shade|type|pigment)\w*|colou?r of (?:\w+ ){0,3}skin|complexion|melanin|\w+ skinned",
-    rf"(?:dark|light|fair|olive|{_COLOUR})(?:er)? skin|skin(?: is| look| looks)* (?:dark|light|fair|{_COLOUR})(?:er)?",
-    rf"what colou?r (?:is|are) (?:(?:this|that|the|these) )?{_PERSON}{_END}|"
-    rf"(?:what|how) (?:colou?r|shade|dark|light|{_COLOUR}) is (?:[\w']+ ){{0,3}}skin",
+    r"skin(?:'s)? (?:colou?r|tone|shade|type|pigment)\w*|colou?r of (?:\w+ ){0,3}skin|complexion|melanin|\w+ skinned|"
+    rf"(?:dark|light|fair|olive|{_COLOUR})(?:er)? skin|skin(?: is| look| looks)* (?:dark|light|fair|{_COLOUR})(?:er)?|"
+    rf"what colou?r (?:is|are) (?:(?:this|that|the|these) )?{_PERSON}{_END}|(?:what|how) (?:colou?r|shade|dark|light|"
+    rf"{_COLOUR}) is (?:[\w']+ ){{0,3}}skin",
+    # "Is she pale?"; not "Is the face dark?", which asks about the light
+    rf"{_SOMEBODY}{_BETWEEN} {_SHADE}(?! (?:{_COLOURED_THING}|blond\w*|brown|red|gr[ae]y))|how {_SHADE} (?:is|are|"
+    rf"does) (?:\w+ )?{_SOMEBODY}",
     # German, French, Spanish (accents are gone, ß is ss)
-    r"rassen?|rassisch\w*|herkunft|abstammung|volksgruppe|staatsangehorigkeit|nationalitat|hautfarbe|auslander\w*|"
-    rf"(?:person|er|sie|mann|frau|es) (?:schwarz|weiss)(?: oder (?:schwarz|weiss))?{_END}|kommt \w+(?: \w+)? aus|"
-    r"migrationshintergrund|asiat\w*|afrikan\w*|araber\w*|woher|aus welchem land|welches land",
-    r"origines?|nationalite|couleur de (?:la |sa )?peau|asiatique|africaine?|arabe|d'ou (?:vient|est|sont)|quel pays|"
-    rf"vient d'ou|(?:il|elle|personne) (?:noire?|blanche?|blanc)(?: ou (?:noire?|blanche?|blanc))?{_END}",
-    r"razas?|etnias?|origen|etnic[oa]s?|nacionalidad|color de (?:la |su )?piel|asiatic[oa]|african[oa]|"
-    r"de donde|que pais|razza|raca",
+    r"rass(?:en?|isch\w*)|herkunft|abstammung|volksgruppe|staatsangehorigkeit|hautfarbe|auslander\w*|"
+    rf"(?:person|er|sie|mann|frau|es) (?:schwarz|weiss)(?: oder \w+)?{_END}|kommt \w+(?: \w+)? aus|"
+    r"migrationshintergrund|woher|welche[sm] land|(?:er|sie|das|est|il|elle|es|son|sont)(?: une?| ein\w*|"
+    r" una)? (?:tur[ckq]|ital|russ?|chin|jap[ao]n|[ck]orea|mexi|ameri|fran[cz]|spani|espa|grie|gre[cq]|pol[no]|alema|"
+    r"allem|deutsch|maro[ck]|marroq|alg[ei]r|syr|iran|br[ae]sil|u[ck]ra)\w*|origines?|couleur de (?:la |sa )?peau|"
+    rf"d'ou|quel pays|(?:il|elle|personne)(?: est)? (?:noire?|blanc|blanche)(?: ou \w+)?{_END}|ra[zc]z?as?|origen|"
+    r"nacionalidad|color de (?:la |su )?piel|de donde|que pais|(?:^|persona |hombre |mujer |ella )(?:es )?(?:negr|"
+    r"blanc)[oa]",
 )
 
+_KIN = (
+    r"(?:mother|mom|mum|father|dad|parents?|sons?|daughters?|brothers?|sisters?|siblings?|twins?|cousins?|uncle|aunt|"
+    r"grand\w+|nephew|niece|husband|wife|spouses?|relatives?|related|kin|boyfriend|girlfriend)"
+)
 _IDENTITY = _rule(
     # "who is …", unless what follows is something visible to compare by
-    r"who (?:is|are|was|were|am|might|could|can)\b(?! (?:be )?(?:the (?:one|person|face) )?(?:who is |that is )?"
-    r"(?:the |not |also |more |most |less |least |looking |clearly |really )*(?:(?!being)\w+ing\b|\w{2,}er\b|\w+est\b|"
-    r"turned|closer|bald|blond\w*|bearded|happy|happier|tall|young\w*|old\w*|male|female|left|right|darker|brighter))",
-    r"who (?:he|she|they|this|that|it|these|those|the \w+)(?: \w+)? (?:is|are|was|were|might|could)|who (?:do|did) you|"
-    r"who dat|whose (?:face|photo|picture|portrait|image|head)(?! (?:is|looks|seems) (?:\w+er\b|more|turned|\w+ing))",
-    r"(?:his|her|their|whose|\w+'s) (?:\w+ )?names?|(?:what|which)(?: is| are)? (?:the )?names?|names? of (?:\w+ )?"
-    rf"{_PERSON}|name (?:is|this|that|the|these) (?:\w+ )?{_PERSON}|(?:first|last|full|sur|family) ?names?|surname|"
-    rf"nickname|name (?:him|her|them|it)|{_PERSON} called{_END}|(?:his|her|their) (?:address|phone|account|instagram)|"
-    rf"id (?:him|her|this|the {_PERSON})|find (?:this|the) {_PERSON}|is (?:this|that|it|he|she) (?:me|my \w+){_END}",
-    rf"(?:re ?)?identif(?:y|ies|ied|ying) (?:(?:the|this|that|these|any|all|both|who|young|old|\w+an) ){{0,3}}"
-    rf"(?:{_PERSON}|who|(?:her|this|that){_END})",
-    r"identit(?:y|ies)|identification",
-    rf"recogni[sz]e (?:\w+ )?(?:{_PERSON}|her|who|this|that|it){_END}|recogni[sz]e (?:\w+ )?(?:{_PERSON}|who|her)",
-    rf"(?:do|did) (?:you|we) know (?:{_PERSON}|her|this|that|the|who|these)|(?:guess|tell me|know|say) who|"
-    rf"seen (?:this|that|the) {_PERSON} before",
-    r"famous|celebrit\w+|(?:well )?known (?:person|actor|actress)|public figure|look ?alike|doppelganger",
-    r"(?:is|are|was|be) (?:this|that|it|he|she|they|these) (?:really |perhaps |maybe |possibly )?(?:the |an? )?"
-    r"(?:\w+ )?(?:actor|actress|singer|president|politician|movie star|film star|pop star|king|queen|footballer)",
+    r"who (?:is|are|was|were|am|might|could|can)\b(?! (?:be )?(?:the (?:one|person|face) )?(?:who is |"
+    r"that is )?(?:the |not |also |more |most |less |least |looking |clearly |really )*(?:(?!being)\w+ing\b|"
+    r"\w{2,}er\b|\w+est\b|turned|bald|blond\w*|bearded|happy|tall|young\w*|old\w*|male|female|left|in focus|right))|"
+    r"who (?:he|she|they|this|that|it|these|those|the \w+)(?: \w+)? (?:is|are|was|were|might|could)|"
+    rf"who (?:do|did) you|who (?:dis|dat|this|that|it|he|she|they){_END}|who (?:appears?|stars?|features?|posed?s?|"
+    r"took (?:part|this|the)|participat\w+)|whose (?:face|photo|picture|portrait|image|head)(?! (?:is|looks|"
+    r"seems) (?:\w+er\b|more|turned|\w+ing))|(?:his|her|their|whose|\w+'s) (?:\w+ )?names?|(?:what|which)(?: is|"
+    rf" are)? (?:the )?names?(?! of (?:\w+ )?(?:{_COLOURED_THING}|hair\w+|style|kind|type|font))|"
+    rf"names? (?:of|to|for) (?:\w+ )?{_PERSON}|name (?:is|this|that|the|these) (?:\w+ )?{_PERSON}|"
+    rf"(?:first|last|full|sur|nick|family) ?names?|name (?:him|her|them|it)|{_PERSON} called{_END}|"
+    rf"id (?:him|her|this|the {_PERSON})|find (?:this|the) {_PERSON}|(?:this|that|it|he|she) (?:\w+ )?(?:me{_END}|"
+    rf"(?:my|our) (?!pic|selfie|{_COLOURED_THING})\w+)",
+    # where to find a person, and looking them up
+    r"(?:his|her|their|the|whose|person's|home|post\w*) (?:home |e )?(?:add?ress\w*|phone number|account|instagram|"
+    r"mail|facebook|linkedin|tiktok|profile page|social media|employer)|"
+    rf"where\b.{{0,20}} {_PERSON} (?:\w+ )?(?:lives?|living|resides?|works?|working|stud(?:y|ies)|stays?)|(?:which|"
+    r"what) (?:\w+ )?(?:school|university|college|company|street|house|team|club|party|church) (?:does|do|did|is|are|"
+    rf"was) (?:\w+ )?{_PERSON}|wo (?:wohnt|arbeitet|lebt)|ou (?:habite|vit|travaille)|donde (?:vive|trabaja)|"
+    rf"(?:google|look up|search(?: for)?|doxx?|track down|background check)(?: \w+){{0,3}} (?:{_PERSON}|her|this|face)|"
+    r"reverse (?:image )?search|database|(?:re ?)?identif(?:y|ies|ied|ying) (?:(?:the|this|that|these|any|all|both|"
+    rf"who|young|old|\w+an) ){{0,3}}(?:{_PERSON}|who|(?:her|this|that){_END})|identit(?:y|ies)|identification|"
+    rf"recogni[sz]e (?:\w+ )?(?:{_PERSON}|who|her|(?:this|that|it){_END})|(?:i|you|we) know (?:about )?(?:(?:this|that|"
+    rf"the|these) (?:\w+ )?)?(?:{_PERSON}|her{_END}|who)|(?:guess|tell me|know|say) who|(?:i|you|we|"
+    rf"ever) seen (?:\w+ )?{_PERSON}|famous|celebrit\w+|known (?:person|act\w+)|public figure|doppelganger|(?:(?:is|"
+    r"are|was|be|isn't) (?:this|that|it|he|she|they|these) (?:really |perhaps |maybe |possibly )?(?:the |an? )?|"
+    r"(?:which|what) )(?:\w+ )?(?:act(?:or|ress)|singer|president|politician|(?:movie|film|pop) star|king|queen|"
+    r"footballer)",
     # the same person twice, and kinship: both compare faces
-    r"(?:the )?same (?:person|man|woman|face|guy|people|individual|girl|boy|one)|match(?:es|ing)? (?:\w+ )?faces?|"
-    r"faces? match|face \w+ (?:is|are)? ?the same|(?:is|are) (?:they|these|those|the two|both|face and face|face)"
-    r" (?:\w+ )?(?:the same|related|siblings|twins|brothers?|sisters?|relatives|family|father and|mother and)|"
-    r"(?:pictures|photos|images) of one|(?:his|her|their) (?:mother|father|parents?|son|daughter|brother|sister)",
+    rf"same {_PERSON}|different (?:people|persons)|faces? match|(?:is|are) (?:they|these|those|"
+    r"the two|both|face and face|face) (?:\w+ )?(?:the same|family)|(?:pictures|photos|images) of one|"
+    r"(?:a|face) (?:is|was|be|could be|might be) (?:really |also )?face|look(?:s|ing)? ?alikes?|"
+    r"match\w* (?!each|every)(?:\w+ ){0,2}(?:faces?|person|passport|id|mugshot)|(?:looks?|looking) (?:\w+ )?(?:like|"
+    rf"similar to) (?:face|him|her|them|each other)|resembl\w+ (?:\w+ )?{_PERSON}|(?:is|are|was|be|looks?|"
+    rf"seem) (?:\w+ ){{0,4}}{_KIN}(?:{_END}| of| or| and| to)|married|divorced|(?:are|be) (?:\w+ ){{1,4}}(?:a couple|"
+    rf"dating|lovers)|{_PERSON} single{_END}",
     # German, French, Spanish
     r"wer (?:ist|sind|war|konnte)\b(?! (?:\w+ )?(?:alter|junger|grosser|naher|am ))|wie heisst|"
     r"(?:sein|ihr|dessen|deren) name|name (?:der|dieser|des) (?:person|frau|mann\w*)|beruhmt\w*|prominente[rn]?|"
-    r"dieselbe person|gleiche person",
-    r"qui (?:est|sont|c'est)\b(?! (?:le |la )?(?:plus|moins))|c'est qui|comment s'appelle|"
-    r"son nom|celebre|meme personne",
-    r"quien (?:es|son|sera|aparece|sale)\b(?! (?:el |la )?(?:mas|menos|mayor|menor))|como se llama|"
-    r"su nombre|famos[oa]|misma persona",
+    r"(?:dieselbe|gleiche|meme|misma) (?:person\w*|famil\w+)|geschwister|bruder|schwestern?|zwilling\w*|verwandt\w*|"
+    r"freres?|soeurs?|jumeaux|jumelles?|herman[oa]s?|gemel[oa]s?|parientes?|qui (?:est|sont|c'est)\b(?! (?:le |"
+    r"la )?(?:plus|moins))|c'est qui|comment s'appelle|son nom|celebre|quien (?:es|son|sera|aparece|sale)\b(?! (?:el |"
+    r"la )?(?:mas|menos|mayor|menor))|como se llama|su nombre|famos[oa]",
 )
 
 #: A name is asked for: "Is this Tom", "Could that be Ada Lovelace?". Looks at capitals, so at the text as written.
 _NAMED = re.compile(
     r"\b(?:(?:[Ii]s|[Ww]as|[Ii]sn't) (?:this|that|it|he|she)|(?:this|that|it|he|she) be)(?: really| maybe| perhaps)? "
     r"(?!Face|Person|Photo|Image|Picture)[A-Z][a-z]+|\b(?:person|man|woman|face|[Ll]ooks?|[Rr]esembles?)(?: like)? "
-    r"[A-Z][a-z]+ [A-Z][a-z]+|\b(?:[Ii]st das|[Cc]'est|[Ee]st-ce|[Ee]s) [A-Z][a-z]+ [A-Z][a-z]+"
+    r"[A-Z][a-z]+ [A-Z][a-z]+|"
+    r"\b(?:[Ii]st das|[Cc]'est|[Ee]st-ce|[Ee]s|(?:[Ii]t|[Tt]h(?:is|at)|[Hh]e|[Ss]he)(?:'s| is)) [A-Z][a-z]+ [A-Z][a-z]+"
 )
 
 _BELIEFS = _rule(
-    r"religio\w*|faith|believer|muslims?|moslems?|islamic|christians?|catholic|protestant|jew|jews|jewish|hindus?|sikhs?|"
-    r"buddhists?|atheists?|mormon|pray|prays|worship\w*|god",
-    r"gay|lesbian|bisexual|homosexual\w*|heterosexual\w*|queer|lgbt\w*|trans|transgender|sexual\w*|attracted to",
-    r"politic\w*|republican|democrat|left wing|right wing|communist|socialist|fascist|nazi|votes?|voter|supporter",
-    r"criminal\w*|crimes?|terrorist|thief|murderer|gangster|dangerous|guilty|innocent|suspicious|trust|trusted|"
-    r"trustworth\w*|honest\w*|dishonest\w*|lying|liar|telling the truth|deceiv\w+|deceptive|intelligen\w*|iq|clever|"
-    r"personality|character traits?|character of|good person|bad person|evil",
-    _of_person("(?:straight|smart|conservative|liberal)"),
-    r"disab\w+|autis\w+|syndrome|illness\w*|disease\w*|diagnos\w+|pregnan\w+|sick|healthy|unhealthy|mental health|"
-    r"mentally|drunk|addict\w*|on drugs|alcoholic|cancer|diabet\w+",
-    r"schwul|lesbisch|judisch|moslemisch|muslimisch|muslima?|religiose?|glaubig|kriminell\w*|krank|schwanger",
-    r"musulmane?|juive?|chretien\w*|homosexuel\w*|croyante?|criminel\w*|malade|enceinte",
-    r"musulman[ao]|judi[ao]|cristian[ao]|embarazada|enferm[ao]",
+    r"religi\w*|faith|believer|m[uo]sl[ie]m\w*|islamic|christian\w*|cat?h?oli\w+|protestant\w*|jew(?:s|ish)?|hindus?|"
+    r"sikhs?|bud+h?ist\w*|at?hei?st\w*|mormon|prays?|worship\w*|god|gay|lesb\w+|\w*sexu[ae]l\w*|queer|lgbt\w*|"
+    r"trans(?:gender)?|attracted to|(?:into|likes?|prefers?) (?:wom[ae]n|m[ae]n|girls|boys|guys)|politic(?:s|al\w*)|"
+    r"republican|democrat|(?:left|right) wing|communist|socialist|fascist|nazi|votes?|voter|supporter",
+    # character, honesty, what somebody would do, and what to do with them
+    r"[ck]rimin[ae]l\w*|crimes?|terrorist|thie(?:f|ves)|murder\w*|gangster|dangerous|guilty|innocent|suspicious|"
+    r"trust\w*|(?:dis)?honest\w*|lying|liar|telling the truth|dece(?:iv|pt)\w+|evil|violen\w+|"
+    r"(?:in|to) (?:prison|jail)|arrested|steals?|robs?|cheats?|betrays?|kills?|scam\w*|abus\w+|(?:would|should|could|"
+    r"can|shall) (?:you|i|we|one) (?:\w+ )?(?:lend|hire|employ|promote|marry|believe|fear|"
+    rf"avoid)(?: \w+){{0,2}} (?:{_PERSON}|her|this|that)|intell?igen\w*|iq|clever\w*|stupid\w*|dumb(?:er|est)?|genius|"
+    r"competent|\w*educated|education|illiterate|personality|character (?:of|traits?)|(?:his|her|their) character|"
+    r"(?:good|bad|great|better|ideal) (?:person|employee|worker|boss|leader|teacher|candidate|friend|parent)|"
+    r"(?:in|ex)tr[oa]vert\w*|intentions?|motives?|psycho\w*|reliable|loyal",
+    _of_person("(?:straight|smart|conservative|liberal|lazy|shy|kind|nice|friendly|rich|wealthy|poor)"),
+    # how a person rates
+    r"\w*attractive\w*|handsome|sexy|good looking|(?:hott|prett?i|ugli|cut|sexi)(?:er|est)|"
+    rf"{_PERSON}{_BETWEEN} (?:pretty|beautiful|hot|cute|ugly)(?:{_END}| or| than)|rate (?:\w+ )?(?:looks|beauty|"
+    rf"appearance|{_PERSON}|her{_END})",
+    # health and habits
+    r"a stroke|symptoms?|disorders?|disab\w+|autis\w+|syndrome|illness\w*|disease\w*|diagnos\w+|pregnan\w+|sick|"
+    r"ill(?! (?:fitting|lit))|(?:un)?healthy|mental(?:ly| health)|drunk|fever|addict\w*|on drugs|alcoholic|cancer|"
+    r"heart rate|adhd|medication|infect\w+|blood (?:pressure|type|group|sugar)|medical (?:condition|history|problem)|"
+    rf"diabet\w+|vaccinated|allerg\w+|smokers?|drinkers?|{_PERSON} (?:smokes?|drinks?){_END}",
+    # German, French, Spanish
+    r"schwul|judisch|glaubig|krank|schwanger|ehrlich|klug|dumm|gefahrlich|vertrauenswurdig|musulman[eao]*|juive?|"
+    r"chretien\w*|croyante?|malade|enceinte|honnete|dangereu\w+|fiable|judi[ao]|cristian[ao]|embarazada|enferm[ao]|"
+    r"peligros[oa]|creyente",
 )
 
 _EXPRESSION_WORD = (
-    r"(?:happy|unhappy|happier|happiest|sad|sadder|saddest|angry|angrier|angriest|mad|furious|afraid|scared|fearful|"
-    r"frightened|surprised|shocked|disgusted|joyful|cheerful|upset|glad)"
+    r"(?:(?:un)?happ(?:y|ier|iest)|sad(?:der|dest)?|angr(?:y|ier|iest)|mad|furious|afraid|scared|fearful|frightened|"
+    r"surprised|shocked|disgusted|joyful|cheerful|upset|glad)"
 )
 _INNER_WORD = (
-    r"(?:depressed|depressive|anxious|nervous|stressed|worried|bored|lonely|in love|jealous|ashamed|embarrassed|proud|"
-    r"confident|insecure|excited|relaxed|calm|tired|exhausted|in pain|frustrated|confused|satisfied|miserable|grieving)"
+    r"(?:depress(?:ed|ive)|anxious|nervous|stressed|worried|bored|lonely|in love|jealous|ashamed|embarrassed|proud|"
+    r"confident|insecure|excited|relaxed|calm|tired|exhausted|in pain|frustrated|confused|satisfied|miserable|grieving|"
+    r"annoyed|irritated|disappointed|relieved|amused)"
 )
 _FEEL = rf"(?:{_EXPRESSION_WORD}|{_INNER_WORD})"
 _INNER = _rule(_INNER_WORD)
 _FEELING = _rule(
-    r"feel|feels|feeling|feelings|emotion\w*|moods?|state of mind|frame of mind|mental state",
-    rf"{_PERSON}(?: \w+){{0,5}} {_FEEL}|{_FEEL}(?: \w+)? {_PERSON}",
-    rf"(?:looks?|looking|seems?|appears?|how|faces?|expression|expressions) (?:is |so |very |more |most )?{_FEEL}",
-    rf"(?:^|option )(?:is it |is this |is that )?{_FEEL}",
-    r"fuhlt|gefuhle?|emotionen|glucklich|traurig|wutend|stimmung|ressent|emotions|heureu\w+|triste|en colere|humeur|"
-    r"siente|emocion\w*|feliz|enojad[oa]|estado de animo",
+    r"feel\w*|emotion\w*|having fun|enjoy\w*|(?:who|which)(?: \w+){0,3} (?:happi|sadd|angri)(?:er|est)|moods?|"
+    rf"(?:state|frame) of mind|mental state|{_PERSON}(?: \w+){{0,5}} {_FEEL}|{_FEEL}(?: \w+)? {_PERSON}|"
+    rf"(?:looks?|looking|seems?|appears?|how|faces?|expression|expressions) (?:is |so |very |more |most )?{_FEEL}|"
+    rf"(?:^|option )(?:is it |is this |is that )?{_FEEL}|fuhlt|gefuhle?|glucklich|traurig|wutend|stimmung|ressent|"
+    r"heureu\w+|triste|en colere|humeur|siente|emocion\w*|feliz|enojad[oa]|estado de animo",
 )
 _COMPARED = _rule(r"(?:happi|sadd|angri)(?:er|est)", rf"(?:more|most) {_EXPRESSION_WORD}")
 
 _DEMOGRAPHICS = _rule(r"demograph\w+")
 
 _AGE = _rule(
-    r"how old|ages?|aged|years? old|birth ?year|birth ?date|year of birth|when\b.{0,30}\bborn|born|minors?|under ?age|"
-    r"adults?|grown up|teenagers?|(?:over|under|above|below|older than|younger than|at least) \d+|wie alt|quel age|"
-    r"que edad|cuantos anos"
+    r"how old|age[ds]?|years? old|birth ?(?:year|date)|born|minors?|under ?age|adults?|grown up|teenagers?|elderly|"
+    r"old (?:do |would )?(?:u|you)|old enough|of age|volljahrig|majeure?|mayor de|(?:twen|thir|for|fif|six|seven|eigh|"
+    r"nine)t?ies|(?:uber|unter|alter als|junger als|mas de|menos de|plus de|moins de) \d+|(?:over|under|above|below|"
+    r"older than|younger than|at least) \d+|wie alt|quel age|que edad|cuantos anos",
 )
 #: The question or its choices already speak of ranges.
 _RANGE = _rule(r"age (?:range|group|bracket|band|class)\w*|ranges?|decade|\d+ (?:to )?\d+|\d+s")
