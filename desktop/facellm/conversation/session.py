@@ -11,7 +11,7 @@ from facellm.conversation.letters import legend, to_images, to_letters
 from facellm.conversation.thread import HISTORY_CHARACTERS, Exchange, turns
 from facellm.core.ask import Answer, Question, Timings, Turn
 from facellm.core.errors import FaceLLMError
-from facellm.core.faces import WHOLE, Face, Photo, RgbImage
+from facellm.core.faces import WHOLE, Face, FaceBox, Photo, RgbImage, face_label
 from facellm.core.policy import Verdict, judge
 from facellm.core.prompt import choice_keys
 from facellm.engine.protocol import AskEvent, AskRequest, Done, Token
@@ -50,17 +50,35 @@ class Session:
         self._photo: Photo | None = None
         self._key = ""
         self._faces: dict[str, Face] = {}
+        self._drawn: dict[str, tuple[Face, ...]] = {}
         self._tiles: dict[str, RgbImage] = {}
         self._threads: dict[tuple[str, tuple[str, ...]], list[Exchange]] = {}
 
     def open(self, photo: Photo) -> list[Face]:
-        """Make this the photo that is talked about, and find its faces, labelled from left to right."""
+        """Make this the photo that is talked about, and find its faces, labelled from left to right.
+
+        Faces that were added to it earlier follow: their threads hang on their letters, too.
+        """
         faces = list(self._finder.find(photo)) if self._finder is not None else []
         self._photo = photo
         self._key = _digest(photo)
+        faces += self._drawn.get(self._key, ())
         self._faces = {face.label: face for face in faces}
         self._tiles = {}
         return faces
+
+    def add(self, box: FaceBox) -> Face:
+        """The face in a box drawn by hand, in photo pixels, with the next free letter; the others keep theirs.
+
+        Raises ``BoxError`` for a box that cannot be a face, ``QuestionError`` without a photo or a finder.
+        """
+        photo = self.photo
+        if self._finder is None:
+            raise QuestionError("The face models are not loaded.", "Ask about the whole picture.")
+        face = replace(self._finder.measure_box(photo, box), label=face_label(len(self._faces)))
+        self._faces = {**self._faces, face.label: face}  # a question in another thread sees all of it or nothing
+        self._drawn[self._key] = (*self._drawn.get(self._key, ()), face)
+        return face
 
     @property
     def photo(self) -> Photo:

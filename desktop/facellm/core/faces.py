@@ -34,7 +34,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class FaceBox:
-    """A face's upright bounding box in pixels of the photo, and the detector's score in 0..1."""
+    """A face's upright bounding box in pixels of the photo, and the detector's score in 0..1; 1 if drawn by hand."""
 
     x: float
     y: float
@@ -81,7 +81,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face of a photo. ``label`` is "A", "B", … from left to right (then "AA", "AB", …).
+    """One face of a photo. ``label`` is "A", "B", … from left to right (then "AA", "AB", …), then those drawn by hand.
 
     ``points``: ``[6, 2]`` right eye, left eye, nose, mouth, right ear, left ear (the person's
     own right and left), NaN where the detector gives none; ``landmarks``: ``[478, 3]`` MediaPipe

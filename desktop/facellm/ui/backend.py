@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from facellm.core.ask import Question
 from facellm.core.errors import FaceLLMError
-from facellm.core.faces import Face, Photo, RgbImage
+from facellm.core.faces import Face, FaceBox, Photo, RgbImage, face_label
 from facellm.core.package import ModelPackage
 from facellm.ui.tasks import Emit
 
@@ -34,7 +34,7 @@ _TILE = 224
 
 @dataclass(slots=True, eq=False)
 class Opened:
-    """A photo with its faces. ``session`` is ``None`` as long as there is no model to ask.
+    """A photo with its faces, those drawn by hand last. ``session`` is ``None`` as long as there is no model to ask.
 
     ``shown``: what the window draws, scaled and converted here because a large photo takes 0.2 s.
     """
@@ -67,6 +67,9 @@ class Backend(Protocol):
     def open_bytes(self, data: bytes, name: str) -> Opened:
         """The same for an encoded picture in memory."""
 
+    def add_face(self, opened: Opened, box: FaceBox) -> Face:
+        """The face in a box drawn by hand, added to ``opened`` with the next free letter. Raises ``BoxError``."""
+
     def tile(self, opened: Opened, label: str) -> RgbImage:
         """What the model receives for this face or the whole picture, uint8 RGB ``[tile, tile, 3]``."""
 
@@ -98,6 +101,8 @@ class LocalBackend:
     ) -> None:
         self._model, self._package, self._face_models, self._options = model, package, face_models, options
         self._lock = threading.Lock()
+        # A face that is drawn while the photo gets its session must be in both.
+        self._joining = threading.Lock()
         self._client: EngineClient | None = None
         self._finder: FaceFinder | None = None
         self._build: Build | None = None
@@ -130,6 +135,16 @@ class LocalBackend:
 
         return self._opened(photo_from_bytes(data, name))
 
+    def add_face(self, opened: Opened, box: FaceBox) -> Face:
+        with self._joining:
+            if opened.session is not None:
+                face = opened.session.add(box)
+            else:
+                measured = self._faces().measure_box(opened.photo, box)
+                face = replace(measured, label=face_label(len(opened.faces)))
+            opened.faces = (*opened.faces, face)
+            return face
+
     def tile(self, opened: Opened, label: str) -> RgbImage:
         from facellm.vision.crop import face_tile, whole_tile
 
@@ -140,9 +155,7 @@ class LocalBackend:
         return whole_tile(opened.photo, side) if face is None else face_tile(opened.photo, face, side)
 
     def ask(self, opened: Opened, label: str, question: Question) -> Iterator[AskEvent]:
-        if opened.session is None:
-            opened.session = self._session(opened.photo)[0]
-        yield from opened.session.ask(label, question)
+        yield from self._joined(opened).ask(label, question)
 
     def stop(self) -> None:
         client = self._client
@@ -172,6 +185,16 @@ class LocalBackend:
         except ModelMissing:
             session, faces = None, self._faces().find(photo)
         return Opened(photo, tuple(faces), shown_image(photo.pixels), session)
+
+    def _joined(self, opened: Opened) -> Session:
+        """The photo's session, made now where there was no model before, with the faces that were drawn meanwhile."""
+        with self._joining:
+            if opened.session is None:
+                session, found = self._session(opened.photo)
+                for face in opened.faces[len(found) :]:
+                    session.add(face.box)
+                opened.session = session
+            return opened.session
 
     def _session(self, photo: Photo) -> tuple[Session, list[Face]]:
         from facellm.conversation.session import Session

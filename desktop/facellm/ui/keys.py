@@ -40,6 +40,7 @@ def add_shortcuts(window: MainWindow) -> None:
         QKeySequence("F1"): window.show_keys,
         QKeySequence("Ctrl+L"): window.to_question,
         QKeySequence("Ctrl+I"): window.toggle_received,
+        QKeySequence("Ctrl+B"): window.draw_box,
         QKeySequence("Ctrl+PgDown"): window.choose_next,
         QKeySequence("Ctrl+PgUp"): window.choose_previous,
         QKeySequence("Alt+0"): window.choose_whole,

@@ -102,6 +102,7 @@ class MainWindow(QMainWindow):
         self.strip.keys.clicked.connect(self.show_keys)
         self.stage.picture.face_clicked.connect(studio.photo.choose)
         self.stage.card.acted.connect(self.choose_whole)
+        self.stage.picture.drawing.drawn.connect(studio.photo.draw)
         self.filmstrip.chosen.connect(studio.photo.choose)
         self.facts.save_crop.connect(self._save_crop)
         self.conversation.again.connect(studio.ask)
@@ -114,9 +115,11 @@ class MainWindow(QMainWindow):
         studio.engine.changed.connect(self._engine_changed)
         studio.photo.opening_changed.connect(self._opening_changed)
         studio.photo.opened_changed.connect(self._photo_changed)
+        studio.photo.faces_changed.connect(self._faces_changed)
         studio.photo.chosen_changed.connect(self._chosen_changed)
         studio.photo.tile_changed.connect(self._tile_changed)
         studio.photo.failed.connect(self.notice.show_text)
+        studio.photo.failed.connect(self.stage.picture.drawing.end)
         studio.conversation.thread_changed.connect(self._thread_changed)
         studio.conversation.exchange_changed.connect(self._exchange_changed)
         studio.conversation.answering_changed.connect(self._answering_changed)
@@ -135,6 +138,10 @@ class MainWindow(QMainWindow):
         """Talk about the whole picture."""
         self.studio.photo.choose(WHOLE)
         self.ask.field.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def draw_box(self) -> None:
+        """Wait for a box round a face that was missed."""
+        self.stage.picture.begin_drawing()
 
     def choose_next(self) -> None:
         """The next face."""
@@ -166,8 +173,10 @@ class MainWindow(QMainWindow):
         self.facts.fold.toggle()
 
     def escape(self) -> None:
-        """Stop the answer; when there is none, leave the question field so that letters choose faces."""
-        if self.studio.conversation.running:
+        """Drop a box that is being drawn, or stop the answer; else leave the question field: letters choose faces."""
+        if self.stage.picture.drawing.active:
+            self.stage.picture.drawing.end()
+        elif self.studio.conversation.running:
             self.studio.conversation.stop()
         else:
             self.stage.picture.setFocus(Qt.FocusReason.OtherFocusReason)
@@ -208,16 +217,20 @@ class MainWindow(QMainWindow):
             self.notice.hide()
 
     def _photo_changed(self) -> None:
+        self.filmstrip.setVisible(self.studio.photo.opened is not None)
+        self._faces_changed()
+        self._chosen_changed()
+
+    def _faces_changed(self) -> None:
         opened = self.studio.photo.opened
         self.strip.show_photo(self.studio.photo_line())
-        self.filmstrip.setVisible(opened is not None)
         if opened is not None:
             photo, image = opened.photo, opened.shown
             self.stage.picture.show_photo(image, photo.width, opened.faces, Path(photo.name).name)
             self.stage.show_picture()
             self.filmstrip.show_faces(image, photo.width, opened.faces)
+            self._answering_changed()
             reading.set_tab_order(self._root)
-        self._chosen_changed()
 
     def _chosen_changed(self) -> None:
         photo = self.studio.photo
@@ -226,10 +239,7 @@ class MainWindow(QMainWindow):
         self._split.show_facts(photo.chosen is not None)
         self.facts.show_face(words.face_title(photo.chosen), self.studio.fact_line())
         self.facts.show_crop(photo.tile)
-        if photo.opened is not None and photo.chosen is None:
-            self.stage.card.show_text("No face was found in this photo.")
-        else:
-            self.stage.card.hide()
+        self.stage.show_faceless(photo.opened is not None and photo.chosen is None)
         self._thread_changed(photo.chosen or "")
         self._renew_ask()
 
@@ -264,7 +274,8 @@ class MainWindow(QMainWindow):
         if preset := preset_of(event):
             self.ask.ask_preset(preset)
         elif letter := letter_of(event):
-            self.studio.photo.choose_key(letter)
+            if not self.studio.photo.choose_key(letter) and letter == "B":
+                self.draw_box()
         elif event.key() in (Qt.Key.Key_Left, Qt.Key.Key_Right):
             self.studio.photo.choose_next(1 if event.key() == Qt.Key.Key_Right else -1)
         elif event.text() == "/":

@@ -7,6 +7,7 @@ from PySide6.QtGui import (
     QColor,
     QFont,
     QImage,
+    QKeyEvent,
     QMouseEvent,
     QPainter,
     QPaintEvent,
@@ -17,15 +18,23 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QWidget
 
 from facellm.core.faces import WHOLE, Face
-from facellm.ui.theme import PHOTO_CHOSEN, PHOTO_HALO, PHOTO_LINE, PHOTO_TAG, PHOTO_TAG_TEXT, Theme
+from facellm.ui.presenters.drawing import BoxDrawing
+from facellm.ui.theme import GRID, PHOTO_CHOSEN, PHOTO_HALO, PHOTO_LINE, PHOTO_TAG, PHOTO_TAG_TEXT, Theme
 
 _MARGIN, _LINE, _TAG = 16, 2.0, 22.0
 #: While the window is being dragged larger the picture is scaled fast; this long after, well.
 _SETTLE_MS = 120
+#: The mouse must go this far, logical pixels, to draw a box: a hand that clicks is not that unsteady.
+_DRAG = 8
+#: How much of the photo shows through the inside of a box that is being drawn: alpha 0..255 of the accent over it.
+_VEIL = 48
 
 
 class PictureView(QWidget):
-    """Shows one photo. Boxes and clicks are in pixels of the photo, whatever the size on screen."""
+    """Shows one photo. Boxes and clicks are in pixels of the photo, whatever the size on screen.
+
+    A drag beside the faces draws a box, and so does any drag while ``drawing`` is active.
+    """
 
     face_clicked = Signal(str)
 
@@ -38,6 +47,8 @@ class PictureView(QWidget):
         self._chosen: str | None = None
         self._hovered: str | None = None
         self._scaled: QPixmap | None = None
+        self.drawing = BoxDrawing(self)
+        self.drawing.changed.connect(self._drawing_changed)
         self._settle = QTimer(self, singleShot=True, interval=_SETTLE_MS)
         self._settle.timeout.connect(self._scale_well)
         self.setObjectName("stage")
@@ -50,8 +61,11 @@ class PictureView(QWidget):
 
     def show_photo(self, image: QImage, photo_width: int, faces: tuple[Face, ...], name: str) -> None:
         """``image``: the photo or a smaller copy of it; ``faces`` in pixels of the photo, ``photo_width`` wide."""
+        if image is not self._image:
+            self._scaled = None
         self._image, self._photo_width, self._faces = image, photo_width, faces
-        self._scaled, self._hovered = None, None
+        self._hovered = None
+        self.drawing.set_room(photo_width, photo_width * image.height() / image.width())
         count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
         self.setAccessibleDescription(f"{name}, {count} found")
         self.update()
@@ -60,6 +74,12 @@ class PictureView(QWidget):
         """Draw this face as the chosen one; ``WHOLE`` frames the picture."""
         self._chosen = label
         self.update()
+
+    def begin_drawing(self) -> None:
+        """Wait for a box, from the mouse or from keys."""
+        self.drawing.begin()
+        if self.drawing.active:
+            self.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def picture_rect(self) -> QRectF:
         """Where the photo lies in the pane, logical pixels. Empty without a photo."""
@@ -76,10 +96,12 @@ class PictureView(QWidget):
 
     def face_rect(self, face: Face) -> QRectF:
         """A face's box in the pane, logical pixels."""
-        area = self.picture_rect()
-        scale = area.width() / self._photo_width
-        box = face.box
-        return QRectF(area.x() + box.x * scale, area.y() + box.y * scale, box.w * scale, box.h * scale)
+        return self.shown_rect(QRectF(face.box.x, face.box.y, face.box.w, face.box.h))
+
+    def shown_rect(self, rect: QRectF) -> QRectF:
+        """Where a rectangle of the photo lies in the pane, logical pixels."""
+        corner, scale = self.picture_rect().topLeft(), self._scale()
+        return QRectF(corner + rect.topLeft() * scale, rect.size() * scale)
 
     def face_at(self, point: QPointF) -> str | None:
         """The letter of the face at a point of the pane; of several, the one whose middle is nearest."""
@@ -91,17 +113,51 @@ class PictureView(QWidget):
     def _hit(self, rect: QRectF, label: str, point: QPointF) -> bool:
         return rect.contains(point) or self._tag_rect(rect, label).contains(point)
 
+    def _scale(self) -> float:
+        """Logical pixels of the pane for one of the photo."""
+        return self.picture_rect().width() / self._photo_width
+
+    def _photo_point(self, point: QPointF) -> QPointF:
+        return (point - self.picture_rect().topLeft()) / self._scale()
+
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        label = self.face_at(event.position())
-        if event.button() == Qt.MouseButton.LeftButton and label is not None:
+        if event.button() != Qt.MouseButton.LeftButton or self._image is None:
+            return
+        label = None if self.drawing.active else self.face_at(event.position())
+        if label is not None:
             self.face_clicked.emit(label)
+        else:
+            self.drawing.press(self._photo_point(event.position()))
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        hovered = self.face_at(event.position())
+        if self._image is None or self.drawing.drag(self._photo_point(event.position()), _DRAG / self._scale()):
+            return
+        hovered = None if self.drawing.active else self.face_at(event.position())
         if hovered != self._hovered:
             self._hovered = hovered
-            self.setCursor(Qt.CursorShape.PointingHandCursor if hovered else Qt.CursorShape.ArrowCursor)
+            self._renew_cursor()
             self.update()
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        if event.button() == Qt.MouseButton.LeftButton:
+            self.drawing.release()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Those that draw; the others are the window's."""
+        shift = event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
+        ours = self.drawing.active and shift in (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ShiftModifier)
+        if not ours or not self.drawing.key(event.key(), bool(shift), GRID / self._scale()):
+            super().keyPressEvent(event)
+
+    def _drawing_changed(self) -> None:
+        if self.drawing.active:
+            self._hovered = None
+        self._renew_cursor()
+        self.update()
+
+    def _renew_cursor(self) -> None:
+        shape = Qt.CursorShape.PointingHandCursor if self._hovered else Qt.CursorShape.ArrowCursor
+        self.setCursor(Qt.CursorShape.CrossCursor if self.drawing.active else shape)
 
     def leaveEvent(self, event: QEvent) -> None:
         self._hovered = None
@@ -122,6 +178,8 @@ class PictureView(QWidget):
                 self._outline(painter, area, chosen=True)
             for face in sorted(self._faces, key=lambda face: face.label == self._chosen):
                 self._draw_face(painter, face)
+            if self.drawing.rect is not None:
+                self._draw_band(painter, self.shown_rect(self.drawing.rect))
         if self.hasFocus():
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.setPen(QPen(QColor(self._theme.colours.accent), _LINE))
@@ -161,6 +219,13 @@ class PictureView(QWidget):
         painter.setFont(font)
         painter.setPen(QColor(PHOTO_TAG_TEXT))
         painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, face.label)
+
+    def _draw_band(self, painter: QPainter, rect: QRectF) -> None:
+        """The box that is being drawn: as a chosen face, with a veil over what is in it."""
+        veil = QColor(PHOTO_CHOSEN)
+        veil.setAlpha(_VEIL)
+        painter.fillRect(rect, veil)
+        self._outline(painter, rect, chosen=True)
 
     def _outline(self, painter: QPainter, rect: QRectF, chosen: bool, bold: bool = False) -> None:
         """White with a dark halo; chosen, the accent with a white one: seen on any photo."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QResizeEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtGui import (
+    QAccessible,
+    QAccessibleAnnouncementEvent,
+    QColor,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QResizeEvent,
+)
+from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QLabel, QStackedLayout, QVBoxLayout, QWidget
 
 from facellm.ui.panes.picture import PictureView
 from facellm.ui.parts import Button, IconLabel, label
 from facellm.ui.theme import GRID, Theme
 
 _DASH = [5.0, 4.0]
+_ACROSS, _DOWN = QBoxLayout.Direction.LeftToRight, QBoxLayout.Direction.TopToBottom
 
 
 class Welcome(QWidget):
@@ -76,23 +85,30 @@ class DropFrame(QWidget):
 
 
 class OverCard(QFrame):
-    """A small card over the lower edge of the picture."""
+    """A small card over the lower edge of the picture; its parts go below each other where the picture is narrow."""
 
     acted = Signal()
 
-    def __init__(self, theme: Theme, parent: QWidget, action: str) -> None:
+    def __init__(self, theme: Theme, parent: QWidget, action: str, other: str) -> None:
         super().__init__(parent)
         self._room = parent
         self.setObjectName("overCard")
-        self._icon = IconLabel(theme, "face", "secondary")
         self._text = label()
+        self.other = Button(theme, other)
         self.action = Button(theme, action, kind="primary")
         self.action.clicked.connect(self.acted)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(14, 10, 10, 10)
-        row.setSpacing(12)
-        for part in (self._icon, self._text, self.action):
-            row.addWidget(part)
+        said = QHBoxLayout()
+        said.setSpacing(12)
+        for part in (IconLabel(theme, "face", "secondary"), self._text):
+            said.addWidget(part)
+        self._row, self._buttons = QBoxLayout(_ACROSS, self), QBoxLayout(_ACROSS)
+        self._row.setContentsMargins(14, 10, 10, 10)
+        self._row.setSpacing(12)
+        self._buttons.setSpacing(GRID)
+        for button in (self.other, self.action):
+            self._buttons.addWidget(button)
+        self._row.addLayout(said)
+        self._row.addLayout(self._buttons)
         self.hide()
 
     @property
@@ -109,13 +125,55 @@ class OverCard(QFrame):
 
     def place(self) -> None:
         """To the middle of the parent's lower edge."""
-        self.adjustSize()
+        for row, buttons in ((_ACROSS, _ACROSS), (_DOWN, _ACROSS), (_DOWN, _DOWN)):
+            self._row.setDirection(row)
+            self._buttons.setDirection(buttons)
+            self._row.invalidate()  # the inner layout does not tell the outer one
+            self.adjustSize()
+            if self.width() <= self._room.width() - 2 * GRID:
+                break
         room = self._room.rect()
         self.move((room.width() - self.width()) // 2, room.height() - self.height() - 3 * GRID)
 
 
+class OverHint(QLabel):
+    """A line over an edge of the picture, through which the mouse goes."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._room, self._on_top = parent, False
+        self.setObjectName("overHint")
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.hide()
+
+    def show_text(self, text: str, on_top: bool) -> None:
+        """Show ``text``, and have it read aloud where a screen reader listens; no text hides the line."""
+        if (text, on_top) == (self.text(), self._on_top):
+            return
+        news, self._on_top = text != self.text(), on_top
+        self.setText(text)
+        self.setVisible(bool(text))
+        self.raise_()
+        self.place()
+        if news and text and QAccessible.isActive():
+            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, text))
+
+    def place(self) -> None:
+        """To the middle of the edge, wrapped where that is narrow."""
+        self.setWordWrap(False)
+        self.adjustSize()
+        widest = self._room.width() - 4 * GRID
+        if self.width() > widest:
+            self.setWordWrap(True)
+            self.resize(widest, self.heightForWidth(widest))
+        room = self._room.rect()
+        self.move((room.width() - self.width()) // 2, GRID if self._on_top else room.height() - self.height() - GRID)
+
+
 class Stage(QWidget):
-    """Invitation or picture, with card and drop frame over them."""
+    """Invitation or picture, with card, hint and drop frame over them."""
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -127,12 +185,30 @@ class Stage(QWidget):
         self._stack.addWidget(self.welcome)
         self._stack.addWidget(self.picture)
         self._frame = DropFrame(theme, self)
-        self.card = OverCard(theme, self, "Ask about the whole picture")
+        self.card = OverCard(theme, self, "Ask about the whole picture", "Draw a box")
+        self.hint = OverHint(self)
+        self._faceless = False
+        self.card.other.clicked.connect(self.picture.begin_drawing)
+        self.picture.drawing.changed.connect(self._renew_over)
 
     def show_picture(self) -> None:
         """From the invitation to the picture."""
         self._stack.setCurrentWidget(self.picture)
         self._frame.hide()
+
+    def show_faceless(self, faceless: bool) -> None:
+        """With or without the card that says so and offers what can be done; while a box is drawn it stands back."""
+        self._faceless = faceless
+        self._renew_over()
+
+    def _renew_over(self) -> None:
+        drawing = self.picture.drawing
+        low = drawing.rect is not None and self.picture.shown_rect(drawing.rect).center().y() > self.height() / 2 + 1
+        self.hint.show_text(drawing.hint, on_top=low)
+        if self._faceless and not drawing.active:
+            self.card.show_text("No face was found in this photo.")
+        else:
+            self.card.hide()
 
     def set_hovering(self, hovering: bool) -> None:
         """A photo is being dragged over the window."""
@@ -144,3 +220,4 @@ class Stage(QWidget):
         super().resizeEvent(event)
         self._frame.setGeometry(self.rect())
         self.card.place()
+        self.hint.place()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from PySide6.QtCore import QObject, Signal
 
 from facellm.core.errors import FaceLLMError
-from facellm.core.faces import WHOLE, Face, RgbImage
+from facellm.core.faces import WHOLE, Face, FaceBox, RgbImage
 
 if TYPE_CHECKING:
     from facellm.ui.backend import Backend, Opened
@@ -21,6 +21,7 @@ class PhotoPresenter(QObject):
 
     opened_changed = Signal()
     opening_changed = Signal()
+    faces_changed = Signal()
     chosen_changed = Signal()
     tile_changed = Signal()
     failed = Signal(str, str)
@@ -59,13 +60,12 @@ class PhotoPresenter(QObject):
         if label in self.labels and label != self.chosen:
             self._choose(label)
 
-    def choose_key(self, key: str) -> None:
-        """A key pressed: a face's letter, else W or 0 for the whole picture."""
+    def choose_key(self, key: str) -> bool:
+        """A key pressed: a face's letter, else W or 0 for the whole picture; false where it is neither."""
         key = key.upper()
-        if key in self.labels:
-            self.choose(key)
-        elif key in ("W", "0"):
-            self.choose(WHOLE)
+        label = key if key in self.labels else WHOLE if key in ("W", "0") else ""
+        self.choose(label)
+        return bool(label)
 
     def choose_next(self, step: int) -> None:
         """The next (+1) or previous (-1) of ``labels``, around the end."""
@@ -74,6 +74,17 @@ class PhotoPresenter(QObject):
             return
         here = labels.index(self.chosen) if self.chosen in labels else (-1 if step > 0 else 0)
         self.choose(labels[(here + step) % len(labels)])
+
+    def draw(self, box: FaceBox) -> None:
+        """Make a face of this box, drawn by hand in photo pixels, and choose it when it is measured."""
+        opened = self.opened
+        if opened is None:
+            return
+        self._pool.run(
+            lambda _: self._backend.add_face(opened, box),
+            lambda face: self._face_added(opened, cast("Face", face)),
+            lambda error: self.failed.emit(str(error), error.hint),
+        )
 
     def _open(self, name: str, job: Job) -> None:
         self._newest += 1
@@ -102,6 +113,11 @@ class PhotoPresenter(QObject):
         self.opening = ""
         self.opening_changed.emit()
         self.failed.emit(str(error), error.hint)
+
+    def _face_added(self, opened: Opened, face: Face) -> None:
+        if opened is self.opened:
+            self.faces_changed.emit()
+            self._choose(face.label)
 
     def _choose(self, label: str | None) -> None:
         self.chosen, self.tile = label, None

@@ -82,7 +82,7 @@ class Studio(QObject):
         if self.needs_model:
             return "A model is needed first"
         if self.photo.chosen is None:
-            return "Open a photo first" if self.photo.opened is None else "Choose the whole picture first"
+            return "Open a photo first" if self.photo.opened is None else "Nothing is chosen yet"
         return "Ask about the whole picture…" if self.photo.chosen == WHOLE else f"Ask about face {self.photo.chosen}…"
 
     def empty_text(self) -> str:
@@ -90,7 +90,7 @@ class Studio(QObject):
         if self.photo.opened is None:
             return "Open a photo, choose a face, ask."
         if self.photo.chosen is None:
-            return "No face was found. The picture as a whole can be asked about."
+            return "No face was found. Draw a box round one, or ask about the picture as a whole."
         about = "the whole picture" if self.photo.chosen == WHOLE else f"face {self.photo.chosen}"
         return f"Nothing asked about {about} yet.\nUse your own words, or one of the buttons below."
 

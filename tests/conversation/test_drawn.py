@@ -1,0 +1,83 @@
+"""A face added by a box drawn by hand gets the next letter and its own thread; the others keep theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from facellm.conversation.session import QuestionError, Session
+from facellm.core.ask import Question
+from facellm.core.faces import FaceBox, Photo
+from facellm.core.package import ModelPackage
+from facellm.engine.client import EngineClient
+from facellm.vision.finder import BoxError, FaceFinder
+
+REFUSED = Question("Who is this?")  # answered by the policy: no engine is needed to have a thread
+LEFT, RIGHT = FaceBox(20, 250, 100, 120, 1.0), FaceBox(380, 20, 100, 120, 1.0)
+
+
+@pytest.fixture
+def client(nano: ModelPackage) -> Iterator[EngineClient]:
+    with EngineClient(nano) as client:
+        yield client
+
+
+@pytest.fixture
+def session(client: EngineClient, finder: FaceFinder, nano: ModelPackage, portrait: Photo) -> Session:
+    session = Session(client, finder, nano.tile)
+    session.open(portrait)
+    return session
+
+
+def asked(session: Session, label: str) -> int:
+    return len(session.thread(label))
+
+
+def test_letters_and_threads_stay_where_they_are(session: Session) -> None:
+    list(session.ask("A", REFUSED))
+    tile = session.tile_of("A")
+    assert session.add(LEFT).label == "B"  # left of A: the letter is the next one all the same
+    assert session.add(RIGHT).label == "C"
+    assert session.labels == ("A", "B", "C", "whole")
+    assert session.tile_of("A") is tile
+    assert [asked(session, label) for label in session.labels] == [1, 0, 0, 0]
+    box = session.face("B")
+    assert box is not None
+    assert (box.box.x, box.box.y) == (20, 250)
+
+
+def test_a_drawn_face_is_asked_about_like_any_other(session: Session, nano: ModelPackage) -> None:
+    session.add(RIGHT)
+    assert session.tile_of("B").shape == (nano.tile, nano.tile, 3)
+    *_, done = session.ask("B", Question("Is there a hat?", ("yes", "no")))
+    assert done.answer.text in ("yes", "no")  # type: ignore[union-attr]
+    assert asked(session, "B") == 1
+
+
+def test_a_photo_opened_again_has_its_drawn_faces_with_their_threads(session: Session, portrait: Photo) -> None:
+    session.add(LEFT)
+    list(session.ask("B", REFUSED))
+    session.open(Photo("other", np.ascontiguousarray(portrait.pixels[:, ::-1])))
+    assert session.labels == ("A", "whole")
+    assert [face.label for face in session.open(portrait)] == ["A", "B"]
+    assert asked(session, "B") == 1
+    assert session.add(RIGHT).label == "C"
+
+
+def test_a_box_that_is_no_face_leaves_everything_as_it_was(session: Session) -> None:
+    with pytest.raises(BoxError):
+        session.add(FaceBox(9, 9, 3, 3, 1.0))
+    assert session.labels == ("A", "whole")
+
+
+def test_without_photo_or_finder_there_is_nothing_to_add_to(
+    client: EngineClient, finder: FaceFinder, portrait: Photo
+) -> None:
+    with pytest.raises(QuestionError, match="No photo"):
+        Session(client, finder, 224).add(LEFT)
+    blind = Session(client, None, 224)
+    blind.open(portrait)
+    with pytest.raises(QuestionError, match="not loaded"):
+        blind.add(LEFT)
