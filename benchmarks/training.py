@@ -95,7 +95,7 @@ def measure(compiled: bool, kept: bool, steps: int, threads: int) -> dict[str, f
 
     seconds = {"image stage": timed(image_step, steps, first.batch)}
     packer = Packer(tokenizer, language_stage.AGE_WEIGHT)
-    model = language_stage.NanoModel(image, language, packer.head)
+    model = language_stage.NanoModel(image, language, packer.head, image.projector)
 
     def language_step(step: int) -> Tensor:
         rows, rng = Random(step).sample(range(PICTURES), second.batch), Random(step)
@@ -110,7 +110,7 @@ def timed(loss_of: Callable[[int], Tensor], steps: int, batch: int) -> float:
     took = []
     for step in range(FIRST + steps):
         begun = time.monotonic()
-        loss_of(step).backward()  # type: ignore[no-untyped-call]
+        loss_of(step).backward()
         took.append((time.monotonic() - begun) / batch)
     return round(median(took[FIRST:]), 4)
 

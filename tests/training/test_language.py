@@ -69,3 +69,22 @@ def test_attention_equals_torchs(groups: int) -> None:
     assert torch.allclose(attend(q, k, v, additive(seen)), wanted, atol=1e-6)
     every = F.scaled_dot_product_attention(q, k.repeat_interleave(6 // groups, 1), v.repeat_interleave(6 // groups, 1))
     assert torch.allclose(attend(q, k, v), every, atol=1e-6)
+
+
+class Numbers:
+    """A tokenizer that gives each name tokens of its own."""
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": [sum(map(ord, word)) % 50 for word in text.split()]}
+
+
+def test_class_words_are_centred_and_of_length_one() -> None:
+    from facellm_training.nano.word_stage import class_words
+
+    language = Language(small(), rank=0, alpha=1.0, dtype=torch.float32)
+    words = class_words("glasses", language, Numbers())
+    assert words.shape == (3, 96)
+    assert torch.allclose(words.norm(dim=-1), torch.ones(3), atol=1e-5)
+    plain = torch.stack([language.words[Numbers()(name)["input_ids"]].mean(0) for name in
+                         ("no glasses", "eyeglasses", "sunglasses")])  # fmt: skip
+    assert torch.nn.functional.cosine_similarity(words, plain - plain.mean(0)).min() > 0.999

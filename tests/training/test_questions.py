@@ -11,7 +11,7 @@ import pytest
 from facellm_training.data import wording
 from facellm_training.data.compare import comparisons, older
 from facellm_training.data.labels import TASKS, FaceLabels, attribute_classes, held_out, measured_classes
-from facellm_training.data.questions import closed, questions_for, yes_no
+from facellm_training.data.questions import PLAIN, closed, plain_questions, questions_for, yes_no
 
 
 def face(rng: Random, file: str = "train/1.jpg") -> FaceLabels:
@@ -114,3 +114,23 @@ def test_unreliable_attribute_values_are_dropped() -> None:
 def test_one_train_picture_in_twenty_is_held_out() -> None:
     share = sum(held_out(f"train/{number}.jpg") for number in range(1, 10001)) / 10000
     assert share == pytest.approx(0.05, abs=0.001)
+
+
+def test_plain_questions_have_one_phrasing_and_name_the_class() -> None:
+    rng = Random(6)
+    seen: dict[str, set[str]] = defaultdict(set)
+    for _ in range(300):
+        labels = face(rng)
+        for sample in plain_questions(labels, rng, 8):
+            assert sample.form in ("short", "letters")
+            assert sample.text.splitlines()[0] == wording.ASK[sample.task][0]
+            seen[sample.task].add(sample.form)
+            if sample.form == "short":
+                assert sample.answer == wording.option_text(sample.task, labels.classes[sample.task])
+    assert set(seen) == set(PLAIN) and all(forms == {"short", "letters"} for forms in seen.values())
+
+
+def test_options_come_in_their_usual_order_and_in_others() -> None:
+    rng = Random(7)
+    orders = Counter(closed("gender", face(rng), rng).text.endswith("A) male\nB) female") for _ in range(400))
+    assert 0.65 < orders[True] / orders.total() < 0.85

@@ -62,6 +62,16 @@ def test_only_answers_carry_loss_and_a_letter_outweighs_its_end_mark() -> None:
     assert item.soft == [(letter, ord("A"), 0.2)]
 
 
+def test_every_word_of_a_sentence_weighs_the_same_however_long_it_is() -> None:
+    packer = Packer(Letters(), (1.0,) * 9)
+    item = packer.pack([0], [Sample("detail", "aspect", "Q", "Long text."), Sample("detail", "aspect", "Q", "X.")],
+                       [3], chain=False)  # fmt: skip
+    weights = {weight for weight in item.weight if weight > 0}
+    assert weights == {Packer.WORD_WEIGHT}
+    yes = packer.pack([0], [Sample("smile", "yes/no", "Q", "Yes.")], [3], chain=False)
+    assert max(yes.weight) == 1.0, "the word that decides"
+
+
 def test_padding_is_seen_by_nothing_real() -> None:
     packer, long = packed(chain=True)
     _, short = packed(chain=False)

@@ -32,6 +32,11 @@ CLOSED_WEIGHT: dict[str, float] = {
 #: Tasks asked of (nearly) every picture: they are the hardest and every picture has their label.
 ALWAYS = {"age": 0.75, "gender": 0.5}
 
+#: Tasks of the plain questions that training begins with.
+PLAIN = (
+    "gender", "age", "glasses", "smile", "mouth", "hair_color", "facial_hair", "headwear", "expression", "yaw",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -44,11 +49,13 @@ class Sample:
     soft: dict[str, float] = field(default_factory=dict)
 
 
-def closed(task: str, labels: FaceLabels, rng: Random, *, age_smoothing: float = 0.16) -> Sample:
-    """Lettered options for one task."""
+def closed(
+    task: str, labels: FaceLabels, rng: Random, *, age_smoothing: float = 0.16, phrasings: int | None = None
+) -> Sample:
+    """Lettered options for one task; ``phrasings``: only so many of its phrasings."""
     value, names = labels.classes[task], range(len(TASKS[task]))
     options = [(wording.option_text(task, i), i) for i in names]
-    keep_order = task in ORDERED and rng.random() < 0.7
+    keep_order = rng.random() < (0.7 if task in ORDERED else 0.5)
     if not keep_order:
         rng.shuffle(options)
         if len(options) > 3 and task not in ("gender", "race") and rng.random() < 0.5:
@@ -61,7 +68,7 @@ def closed(task: str, labels: FaceLabels, rng: Random, *, age_smoothing: float =
     if task == "age" and value in by_class:
         near = [by_class[i] for i in (value - 1, value + 1) if i in by_class]
         soft = {key: age_smoothing / len(near) for key in near}
-    return Sample(task, "letters", user_text(rng.choice(wording.ASK[task]), texts), right, soft)
+    return Sample(task, "letters", user_text(rng.choice(wording.ASK[task][:phrasings]), texts), right, soft)
 
 
 def _four_options(options: list[tuple[str, int]], value: int, rng: Random) -> list[tuple[str, int]]:
@@ -146,6 +153,27 @@ def as_json(labels: FaceLabels, rng: Random) -> Sample | None:
 def unseen(rng: Random) -> Sample:
     """A question that no face crop answers."""
     return Sample("unseen", "unseen", rng.choice(wording.UNSEEN_QUESTIONS), wording.UNSEEN_ANSWER)
+
+
+def plain_questions(labels: FaceLabels, rng: Random, count: int) -> list[Sample]:
+    """Up to ``count`` questions in their plainest form: the first phrasing, answered by one class name or letter.
+
+    With options whose order changes neither the letter nor the picture tells anything alone; a model that sees
+    only such questions learns nothing for a long time. Class names, and options in their usual order, show it
+    first that pictures matter.
+    """
+    samples = []
+    for task in PLAIN:
+        if task not in labels.classes:
+            continue
+        often = task in ALWAYS
+        if rng.random() < (0.9 if often else 0.45):
+            name = wording.option_text(task, labels.classes[task])
+            samples.append(Sample(task, "short", wording.ASK[task][0], name))
+        if rng.random() < (0.8 if often else 0.35):
+            samples.append(closed(task, labels, rng, phrasings=1))
+    rng.shuffle(samples)
+    return samples[:count]
 
 
 def questions_for(labels: FaceLabels, rng: Random, count: int) -> list[Sample]:

@@ -15,7 +15,7 @@ from facellm.engine.client import EngineClient
 from facellm.engine.protocol import EngineOptions
 from facellm_training.data.fairface import read_fairface
 from facellm_training.data.labels import FaceLabels, held_out
-from facellm_training.evaluate.closed import EVERY_PICTURE, WEAK, labelled, predict, read_predictions
+from facellm_training.evaluate.closed import EVERY_PICTURE, WEAK, Prediction, labelled, predict, read_predictions
 from facellm_training.evaluate.report import fit_temperature, markdown, score_tasks
 
 
@@ -33,32 +33,40 @@ class FairFaceRun:
     limit: int | None = None
     only_labelled: bool = False
     swapped: bool = False
+    tasks: tuple[str, ...] = EVERY_PICTURE + WEAK
 
 
 def evaluate_fairface(package: ModelPackage, run: FairFaceRun, options: EngineOptions | None = None) -> dict[str, Any]:
     """Ask what is still unasked, score all answers, write ``report.json`` and ``report.md`` below ``out``."""
-    run.out.mkdir(parents=True, exist_ok=True)
     labels = labelled(run.data, run.split, run.measured)
-    answers = run.out / "answers.jsonl"
-    with EngineClient(package, options) as client:
-        asked = pictures(run, labels)
-        predict(client, swap(asked) if run.swapped else asked, labels, answers, EVERY_PICTURE + WEAK)
-        info = client.load()
-    predictions = read_predictions(answers)
-    report = score_tasks(predictions, labels)
-    report["model"] = {
-        "name": package.name, "runtime": info.runtime, "device": info.device,
-        "llm_sha256": _sha256(package.llm), "mmproj_sha256": _sha256(package.mmproj),
-    }  # fmt: skip
+    predictions, model = ask_fairface(package, run, labels, options)
+    report = score_tasks(predictions, labels) | {"model": model}
     (run.out / "report.json").write_text(json.dumps(report, indent=1))
     (run.out / "report.md").write_text(markdown(report) + "\n")
     return report
 
 
+def ask_fairface(
+    package: ModelPackage, run: FairFaceRun, labels: dict[str, FaceLabels], options: EngineOptions | None = None
+) -> tuple[list[Prediction], dict[str, Any]]:
+    """Ask what ``out/answers.jsonl`` does not hold yet; all its answers, and what answered."""
+    run.out.mkdir(parents=True, exist_ok=True)
+    answers = run.out / "answers.jsonl"
+    with EngineClient(package, options) as client:
+        asked = pictures(run, labels)
+        predict(client, swap(asked) if run.swapped else asked, labels, answers, run.tasks)
+        info = client.load()
+    model = {
+        "name": package.name, "runtime": info.runtime, "device": info.device,
+        "llm_sha256": _sha256(package.llm), "mmproj_sha256": _sha256(package.mmproj),
+    }  # fmt: skip
+    return read_predictions(answers), model
+
+
 def calibrate(package: ModelPackage, run: FairFaceRun) -> float:
     """The temperature of choice probabilities that fits the pictures of ``run``; ``package`` must have 1.0."""
-    evaluate_fairface(package, run)
-    return round(fit_temperature(read_predictions(run.out / "answers.jsonl")), 4)
+    predictions, _ = ask_fairface(package, run, labelled(run.data, run.split, run.measured))
+    return round(fit_temperature(predictions), 4)
 
 
 def swap(pictures: Iterator[tuple[str, RgbImage]]) -> Iterator[tuple[str, RgbImage]]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from facellm_training.data.compare import comparisons
 from facellm_training.data.labels import FaceLabels, held_out
-from facellm_training.data.questions import questions_for
+from facellm_training.data.questions import plain_questions, questions_for
 from facellm_training.nano.cache import FeatureCache
 from facellm_training.nano.image_stage import ImageModel
 from facellm_training.nano.language import Language
@@ -53,6 +53,9 @@ class LanguageStage:
     #: Share of sequences that are one conversation, and that hold two or three pictures.
     chain_share: float = 0.15
     several_share: float = 0.10
+    #: Share of the steps at the beginning that ask plain questions only, and how many a picture.
+    plain_share: float = 0.3
+    plain_questions: int = 8
     seed: int = 0
     bf16: bool = True
 
@@ -60,10 +63,12 @@ class LanguageStage:
 class NanoModel(nn.Module):
     """Image tokens into the language model."""
 
-    def __init__(self, image: ImageModel, language: Language, head: list[int]) -> None:
+    def __init__(self, image: ImageModel, language: Language, head: list[int], heads_projector: nn.Module) -> None:
+        """``heads_projector``: the projector that ``image.heads`` were trained with; it stays as it is."""
         super().__init__()
         self.image, self.language = image, language
         self.head = head
+        self.heads_projector = heads_projector.requires_grad_(False)
         image.tower.requires_grad_(False)
         image.heads.requires_grad_(False)
 
@@ -126,15 +131,15 @@ def optimiser(model: NanoModel, settings: LanguageStage) -> torch.optim.AdamW:
 
 def make_batch(
     model: NanoModel, packer: Packer, cache: FeatureCache, rows: list[int], labels: list[FaceLabels],
-    settings: LanguageStage, rng: Random, pad: int,
+    settings: LanguageStage, rng: Random, pad: int, *, plain: bool = False,
 ) -> tuple[Tensor, Batch]:  # fmt: skip
     """Features and questions of ``rows``; all sequences of a batch hold the same number of pictures."""
     features = model.image_features(cache.read(rows, model.image.device))
     with torch.no_grad():
-        logits = model.image.heads(model.image.projector(features))
+        logits = model.image.heads(model.heads_projector(features))
         probabilities = {task: logits[task].softmax(-1).cpu() for task in PROPAGATED}
     known = [fill_in(labels[row], probabilities, i) for i, row in enumerate(rows)]
-    several = rng.choice((2, 3)) if rng.random() < settings.several_share else 1
+    several = rng.choice((2, 3)) if not plain and rng.random() < settings.several_share else 1
     packed: list[Packed] = []
     if several > 1:
         groups = [shuffled(list(range(len(rows))), rng)[:several] for _ in range(max(2, len(rows) // several))]
@@ -145,8 +150,9 @@ def make_batch(
                 packed.append(packer.pack(group, samples, [f.classes["age"] for f in faces], chain=False))
     if not packed:
         for i, face in enumerate(known):
-            samples = questions_for(face, rng, settings.questions)
-            chain = rng.random() < settings.chain_share
+            chain = not plain and rng.random() < settings.chain_share
+            ask, count = (plain_questions, settings.plain_questions) if plain else (questions_for, settings.questions)
+            samples = ask(face, rng, count)
             packed.append(packer.pack([i], samples[:5] if chain else samples, [face.classes["age"]], chain=chain))
     batch = collate(packed, len(packer.head), pad)
     return torch.stack([features[item.images] for item in packed]), batch
@@ -164,7 +170,8 @@ def train(
     def loss_of(step: int) -> Tensor:
         part = sorted(order[step * settings.batch : (step + 1) * settings.batch])
         step_rng = Random(settings.seed * 1_000_003 + step)
-        return batch_loss(model, *make_batch(model, packer, cache, part, labels, settings, step_rng, pad))
+        plain = step < settings.plain_share * steps
+        return batch_loss(model, *make_batch(model, packer, cache, part, labels, settings, step_rng, pad, plain=plain))
 
     steps = settings.pictures // settings.batch
     plan = Loop("language", out, steps, settings.batch, settings.warmup_steps, seed=settings.seed)

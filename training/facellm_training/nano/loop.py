@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facellm_training.nano.machine import give_memory_back
+
 #: Steps over which the loss that is written and printed is averaged.
 WINDOW = 20
 
@@ -56,6 +58,7 @@ def run(loop: Loop, model: nn.Module, optim: torch.optim.Optimizer, loss_of: Cal
             _write(loop, step + 1, float(np.mean(losses[-WINDOW:])), speed)
         if (step + 1) % loop.save_every == 0 or step + 1 == loop.steps:
             save(model, optim, step + 1, saved)
+            give_memory_back()
 
 
 def _write(loop: Loop, step: int, loss: float, speed: float) -> None:

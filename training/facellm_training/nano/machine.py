@@ -22,11 +22,24 @@ def keep_memory() -> None:
 
     Measured with ``benchmarks/training.py``: a quarter off the time of an image step. Elsewhere nothing is done.
     """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(_MMAP_MAX, 0)
-            libc.mallopt(_TRIM_THRESHOLD, -1)
+    libc = _glibc()
+    if libc is not None:
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_TRIM_THRESHOLD, -1)
+
+
+def give_memory_back() -> None:
+    """Once in a while: what is kept grows, because steps of other lengths leave holes (4 MB a step, measured)."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") else None
 
 
 def compile_blocks(blocks: nn.Module) -> None:

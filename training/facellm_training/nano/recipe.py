@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 import yaml
 
 from facellm.core.errors import FaceLLMError
+from facellm_training.nano.finish import Measure
 from facellm_training.nano.image_stage import ImageStage
 from facellm_training.nano.language_stage import LanguageStage
+from facellm_training.nano.word_stage import WordStage
 
 Settings = TypeVar("Settings")
 
@@ -40,7 +42,9 @@ class NanoRecipe:
     compiled: bool = True
     cache: CacheStage = field(default_factory=CacheStage)
     image: ImageStage = field(default_factory=ImageStage)
+    words: WordStage = field(default_factory=WordStage)
     language: LanguageStage = field(default_factory=LanguageStage)
+    measure: Measure = field(default_factory=Measure)
 
 
 def read_recipe(path: Path) -> NanoRecipe:
@@ -53,7 +57,10 @@ def read_recipe(path: Path) -> NanoRecipe:
         raise RecipeError(f"The recipe {path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict) or "data" not in raw or "out" not in raw:
         raise RecipeError(f"The recipe {path} needs at least the keys data and out.")
-    stages: dict[str, type[Any]] = {"cache": CacheStage, "image": ImageStage, "language": LanguageStage}
+    stages: dict[str, type[Any]] = {
+        "cache": CacheStage, "image": ImageStage, "words": WordStage, "language": LanguageStage,
+        "measure": Measure,
+    }  # fmt: skip
     values = {key: _stage(stages[key], value, key) if key in stages else value for key, value in raw.items()}
     values["data"], values["out"] = Path(raw["data"]), Path(raw["out"])
     recipe = _stage(NanoRecipe, values, "the recipe")

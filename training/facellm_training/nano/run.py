@@ -1,4 +1,4 @@
-"""``facellm train recipes/nano.yaml``: cache → measure → image stage → language stage → deltas → pair → card.
+"""``facellm train recipes/nano.yaml``: cache → measure → image stage → words → language stage → card.
 
 Each step leaves its result below the recipe's ``out`` and is skipped when it is complete, so that a
 killed run goes on where it was.
@@ -6,22 +6,24 @@ killed run goes on where it was.
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from facellm.models.nano import clip_onnx
 from facellm.models.store import AssetStore
 from facellm_training.data.fairface import SPLITS
 from facellm_training.data.labels import FaceLabels, join_labels, read_by_file
 from facellm_training.data.measured import measure_split
-from facellm_training.nano import image_stage, language_stage
+from facellm_training.nano import image_stage, language_stage, word_stage
 from facellm_training.nano.cache import FeatureCache, cache_split, open_cache
 from facellm_training.nano.curves import draw_curves
 from facellm_training.nano.export import write_deltas
 from facellm_training.nano.finish import finish
-from facellm_training.nano.language import load_language
+from facellm_training.nano.language import Language, load_language
 from facellm_training.nano.machine import best_device, compile_blocks, keep_memory
 from facellm_training.nano.recipe import NanoRecipe
 from facellm_training.nano.sequence import Packer
@@ -37,7 +39,11 @@ def train_nano(recipe: NanoRecipe, *, trained: str) -> Path:
     weights = clip_onnx.read_clip_tower(store.ensure("clip-vit-b16-int8"))
     cache, labels = prepare(recipe, weights, store)
     image = train_image(recipe, weights, cache, labels)
-    model, packer, pad = language_model(recipe, image, store)
+    heads_projector = copy.deepcopy(image.projector)
+    language, tokenizer = language_model(recipe, image, store)
+    word_stage.train(image, word_stage.WordHeads(language, tokenizer), cache, labels, recipe.words, recipe.out)
+    packer, pad = Packer(tokenizer, language_stage.AGE_WEIGHT), int(tokenizer.eos_token_id)
+    model = language_stage.NanoModel(image, language, packer.head, heads_projector)
     language_stage.train(model, packer, pad, cache, labels, recipe.language, recipe.out)
     draw_curves(recipe.out)
     return finish(recipe, lambda temperature: export(recipe, weights, model, trained, temperature), store)
@@ -46,9 +52,7 @@ def train_nano(recipe: NanoRecipe, *, trained: str) -> Path:
 def prepare(recipe: NanoRecipe, weights: clip_onnx.Weights, store: AssetStore) -> tuple[FeatureCache, list[FaceLabels]]:
     """The feature cache of the training split and its labels."""
     lower = Tower(weights, last=recipe.cache.split_block, dtype=_dtype(recipe)).eval().to(best_device())
-    cache_split(
-        recipe.data, "train", recipe.out / "cache", lower, views=recipe.cache.views, seed=recipe.cache.seed
-    )
+    cache_split(recipe.data, "train", recipe.out / "cache", lower, views=recipe.cache.views, seed=recipe.cache.seed)
     for split in SPLITS:
         measure_split(recipe.data, split, recipe.out / f"measured-{split}.jsonl", store)
     cache = open_cache(recipe.out / "cache", "train")
@@ -71,18 +75,16 @@ def train_image(
 
 def language_model(
     recipe: NanoRecipe, image: image_stage.ImageModel, store: AssetStore
-) -> tuple[language_stage.NanoModel, Packer, int]:
-    """The whole model before the language stage, the packer, and the padding token."""
+) -> tuple[Language, PreTrainedTokenizerBase]:
+    """The language model with fresh LoRA, and its tokenizer."""
     torch.manual_seed(recipe.language.seed)
     settings = recipe.language
     language, tokenizer = load_language(
         store.ensure("smollm2-135m-q4_1"), rank=settings.rank, alpha=settings.alpha, bf16=settings.bf16
     )
-    language.to(image.device)
     if recipe.compiled:
         compile_blocks(language.layers)
-    packer = Packer(tokenizer, language_stage.AGE_WEIGHT)
-    return language_stage.NanoModel(image, language, packer.head), packer, int(tokenizer.eos_token_id)
+    return language.to(image.device), tokenizer
 
 
 def export(
