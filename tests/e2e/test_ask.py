@@ -33,10 +33,7 @@ def test_the_astronaut_truthfully_by_probabilities(model: Model, photos: Path) -
                "Does this person look female?", "--choices", "yes,no", "--json", *model)  # fmt: skip
     answers = rows(done)[0]["faces"][0]["answers"]
     assert all(sum(choice["p"] for choice in answer["choices"]) == pytest.approx(1, abs=2e-4) for answer in answers)
-    # The truth is no, yes, yes. The deltas at hand come from a language stage that was cut short
-    # (docs/nano-model-card.md): they know the glasses. Ask for all three when it is trained to its end.
-    assert answers[0]["answer"] == "no"
-    assert answers[0]["choices"][1]["p"] > 0.8
+    assert [answer["answer"] for answer in answers] == ["no", "yes", "yes"]
 
 
 def test_json_has_exactly_the_documented_fields(model: Model, photos: Path) -> None:
