@@ -24,7 +24,8 @@ class Asking:
     """A command that has begun to answer and would go on for long."""
 
     def __init__(self, photo: Path, *options: str) -> None:
-        arguments = command("ask", *[photo] * 100, "Describe this picture.", "--face", "whole", *options)
+        asked = ["-q", "Describe this picture.", "--face", "whole"]
+        arguments = command("ask", *[photo] * 100, *asked, *options)
         self.process = subprocess.Popen(
             arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -54,8 +55,11 @@ def streaming(model: Model, photos: Path) -> Iterator[Asking]:
 @pytest.fixture
 def rows(model: Model, photos: Path) -> Iterator[Asking]:
     """In the middle of many photos, the first of which is answered."""
-    asking = Asking(photos / "one.png", "--max-tokens", "8", "--json", *model)
+    # Between photos the engine waits, and a kill then only costs a new one: so there is much to ask about each.
+    more = [part for number in range(40) for part in ("-q", f"Is there a hat? ({number})")]
+    asking = Asking(photos / "one.png", *more, "--max-tokens", "8", "--json", *model)
     assert asking.out.readline().startswith('{"image"')
+    time.sleep(0.5)
     yield asking
     asking.process.kill()
     asking.process.wait()

@@ -16,7 +16,10 @@ from facellm.engine.client import EngineClient
 pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
 GENDER = Question("Is this person male or female?", ("male", "female"))
-AGE = Question("Is this a child?", ("yes", "no"))
+CHILD = ("0-2", "3-9", "10-19")
+AGE = Question(
+    "How old does this person look?", (*CHILD, "20-29", "30-39", "40-49", "50-59", "60-69", "70+")
+)  # fmt: skip
 EACH = 10
 
 
@@ -71,9 +74,9 @@ def test_another_face_in_its_place_raises_the_loss_and_drops_the_accuracy(
 def test_children_are_told_from_adults(client: EngineClient, faces: dict[tuple[str, str], list[np.ndarray]]) -> None:
     children = faces["male", "child"] + faces["female", "child"]
     adults = faces["male", "adult"] + faces["female", "adult"]
-    truth = ["yes"] * len(children) + ["no"] * len(adults)
-    seen, _ = score(ask(client, children + adults, AGE), truth)
-    assert seen >= 0.9
+    young = [answer.text in CHILD for answer in ask(client, children + adults, AGE)]
+    assert np.mean(young[: len(children)]) >= 0.9
+    assert np.mean(young[len(children) :]) <= 0.1
 
 
 def test_options_may_stand_in_any_order(client: EngineClient, faces: dict[tuple[str, str], list[np.ndarray]]) -> None:

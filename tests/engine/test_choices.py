@@ -59,7 +59,9 @@ def test_probabilities_are_those_that_llama_cpp_gives_the_keys(
     done = ask(client, faces[:1], question)
     prompt = done.prompt.replace("<image>", "<__media__>")
     keys = list(choice_keys(question.choices))
-    logprobs = np.array(native("key_logprobs", package.llm, package.mmproj, prompt, faces[0], keys))
+    said = [way for key in keys for way in dict.fromkeys((key, key.capitalize()))]
+    each = dict(zip(said, native("key_logprobs", package.llm, package.mmproj, prompt, faces[0], said), strict=True))
+    logprobs = np.array([np.logaddexp.reduce([each[way] for way in {key, key.capitalize()}]) for key in keys])
     temperature = float(read_header(package.llm).get("facellm.choice_temperature", 1.0))
     weights = np.exp(logprobs / temperature)
     found = np.array([choice.p for choice in done.answer.choices])

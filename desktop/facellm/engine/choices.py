@@ -54,11 +54,11 @@ class Ballot:
         return Answer(self.question.choices[best], timings, "end", choices, (scores[best],))
 
 
-def ballot(question: Question, prompt: Prompt, vocabulary: Vocabulary, *, trained_keys: bool) -> Ballot:
-    """``trained_keys``: the model was trained on exactly our keys; others may begin a word with a capital."""
+def ballot(question: Question, prompt: Prompt, vocabulary: Vocabulary) -> Ballot:
+    """A key that is a word counts with and without a capital: models are taught "Yes, …" and asked yes or no."""
     forms = []
     for key in choice_keys(question.choices):
-        ways = {key} if trained_keys or len(key) == 1 else {key, key.capitalize()}
+        ways = {key} if len(key) == 1 else {key, key.capitalize()}
         forms.append(tuple(sorted({_key_tokens(way, prompt.tail, vocabulary) for way in ways})))
     return Ballot(question, prompt, tuple(forms))
 

@@ -113,8 +113,7 @@ class Runtime:
         return tuple(self._choose(questions, prompts, _Start(begun, self._encode(prompts[0], True), prompts[0])))
 
     def _choose(self, questions: Sequence[Question], prompts: Sequence[Prompt], start: _Start) -> list[Answer]:
-        trained = "facellm.choice_temperature" in self._language
-        ballots = [ballot(q, p, self.vocabulary, trained_keys=trained) for q, p in zip(questions, prompts, strict=True)]
+        ballots = [ballot(q, p, self.vocabulary) for q, p in zip(questions, prompts, strict=True)]
         first = prompts[0]
         self.context.prefill(first.items[: first.head])
         tails = [one.tails() for one in ballots]
