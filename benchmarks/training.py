@@ -10,6 +10,7 @@ the other; seconds a picture are medians over the steps after the first ones, ra
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -95,12 +96,12 @@ def measure(compiled: bool, kept: bool, steps: int, threads: int) -> dict[str, f
 
     seconds = {"image stage": timed(image_step, steps, first.batch)}
     packer = Packer(tokenizer, language_stage.AGE_WEIGHT)
-    model = language_stage.NanoModel(image, language, packer.head, image.projector)
+    model = language_stage.NanoModel(image, language, packer.head, copy.deepcopy(image.projector))
+    asking = language_stage.Asking(cache, labels, packer, second, int(tokenizer.eos_token_id), {})
 
     def language_step(step: int) -> Tensor:
-        rows, rng = Random(step).sample(range(PICTURES), second.batch), Random(step)
-        batch = language_stage.make_batch(model, packer, cache, rows, labels, second, rng, 0)
-        return language_stage.batch_loss(model, *batch)
+        rng = Random(step)
+        return language_stage.step_loss(model, asking, rng.sample(range(PICTURES), second.batch), rng)
 
     return seconds | {"language stage": timed(language_step, steps, second.batch)}
 

@@ -11,7 +11,7 @@ import pytest
 from facellm_training.data import wording
 from facellm_training.data.compare import comparisons, older
 from facellm_training.data.labels import TASKS, FaceLabels, attribute_classes, held_out, measured_classes
-from facellm_training.data.questions import PLAIN, closed, plain_questions, questions_for, yes_no
+from facellm_training.data.questions import PLAIN, boost_of, closed, plain_questions, questions_for, yes_no
 
 
 def face(rng: Random, file: str = "train/1.jpg") -> FaceLabels:
@@ -123,14 +123,29 @@ def test_plain_questions_have_one_phrasing_and_name_the_class() -> None:
         labels = face(rng)
         for sample in plain_questions(labels, rng, 8):
             assert sample.form in ("short", "letters")
+            assert sample.task != "race" or sample.form == "letters", "no answer in words names a race"
             assert sample.text.splitlines()[0] == wording.ASK[sample.task][0]
             seen[sample.task].add(sample.form)
             if sample.form == "short":
                 assert sample.answer == wording.option_text(sample.task, labels.classes[sample.task])
-    assert set(seen) == set(PLAIN) and all(forms == {"short", "letters"} for forms in seen.values())
+    assert set(seen) == set(PLAIN)
+    assert all(forms == {"short", "letters"} for task, forms in seen.items() if task != "race")
 
 
 def test_options_come_in_their_usual_order_and_in_others() -> None:
     rng = Random(7)
     orders = Counter(closed("gender", face(rng), rng).text.endswith("A) male\nB) female") for _ in range(400))
     assert 0.65 < orders[True] / orders.total() < 0.85
+
+
+def test_what_is_rare_is_asked_about_more_often() -> None:
+    rng = Random(8)
+    faces = [FaceLabels(str(i), 0, {"headwear": 1 if i % 10 == 0 else 0, "age": 3, "gender": 0}) for i in range(1000)]
+    boost = boost_of(faces)
+    assert boost["headwear"][1] == pytest.approx(3 * boost["headwear"][0])
+    assert sum(boost["headwear"][face.classes["headwear"]] for face in faces) / 1000 == pytest.approx(1)
+    asked = dict.fromkeys((0, 1), 0)
+    for face in faces * 4:
+        for sample in plain_questions(face, rng, 8, boost):
+            asked[face.classes["headwear"]] += sample.task == "headwear"
+    assert 2 < (asked[1] / 400) / (asked[0] / 3600) < 4

@@ -7,9 +7,12 @@ answers, sentences on the eight aspects, JSON, "cannot be seen", and comparisons
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from types import MappingProxyType
+from typing import TypeAlias
 
 from facellm.core.aspects import ASPECTS, aspect
 from facellm.core.prompt import choice_keys, user_text
@@ -34,8 +37,12 @@ ALWAYS = {"age": 0.75, "gender": 0.5}
 
 #: Tasks of the plain questions that training begins with.
 PLAIN = (
-    "gender", "age", "glasses", "smile", "mouth", "hair_color", "facial_hair", "headwear", "expression", "yaw",
+    "gender", "age", "glasses", "smile", "mouth", "hair_color", "facial_hair", "headwear", "expression", "yaw", "race",
 )  # fmt: skip
+
+#: Task → for each class how much more or less often than another it is asked about; missing: always 1.
+Boost: TypeAlias = Mapping[str, Sequence[float]]
+NO_BOOST: Boost = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +162,28 @@ def unseen(rng: Random) -> Sample:
     return Sample("unseen", "unseen", rng.choice(wording.UNSEEN_QUESTIONS), wording.UNSEEN_ANSWER)
 
 
-def plain_questions(labels: FaceLabels, rng: Random, count: int) -> list[Sample]:
+def boost_of(labels: Iterable[FaceLabels]) -> dict[str, tuple[float, ...]]:
+    """Ask more about what is rare: the inverse root of each class's share, scaled to a mean of 1 over the pictures.
+
+    Without it hats and beards were guessed absent after 4,800 pictures: to say so was right four times in five.
+    """
+    counts: dict[str, Counter[int]] = {task: Counter() for task in TASKS}
+    for face in labels:
+        for task, value in face.classes.items():
+            counts[task][value] += 1
+    boost = {}
+    for task, count in counts.items():
+        shares = [count[index] / max(count.total(), 1) for index in range(len(TASKS[task]))]
+        mean = sum(share**0.5 for share in shares)
+        boost[task] = tuple(share**-0.5 / mean if share else 0.0 for share in shares)
+    return boost
+
+
+def _often(task: str, labels: FaceLabels, boost: Boost) -> float:
+    return boost[task][labels.classes[task]] if task in boost else 1.0
+
+
+def plain_questions(labels: FaceLabels, rng: Random, count: int, boost: Boost = NO_BOOST) -> list[Sample]:
     """Up to ``count`` questions in their plainest form: the first phrasing, answered by one class name or letter.
 
     With options whose order changes neither the letter nor the picture tells anything alone; a model that sees
@@ -166,27 +194,29 @@ def plain_questions(labels: FaceLabels, rng: Random, count: int) -> list[Sample]
     for task in PLAIN:
         if task not in labels.classes:
             continue
-        often = task in ALWAYS
-        if rng.random() < (0.9 if often else 0.45):
+        always, often = task in ALWAYS, _often(task, labels, boost)
+        # Race is asked for in letters alone, so that no answer in words ever names it.
+        if task != "race" and rng.random() < (0.9 if always else 0.45 * often):
             name = wording.option_text(task, labels.classes[task])
             samples.append(Sample(task, "short", wording.ASK[task][0], name))
-        if rng.random() < (0.8 if often else 0.35):
+        if rng.random() < (0.8 if always else 0.35 * often):
             samples.append(closed(task, labels, rng, phrasings=1))
     rng.shuffle(samples)
     return samples[:count]
 
 
-def questions_for(labels: FaceLabels, rng: Random, count: int) -> list[Sample]:
-    """About ``count`` different questions about one picture, three of them open; age is mostly among the closed."""
+def questions_for(labels: FaceLabels, rng: Random, count: int, boost: Boost = NO_BOOST) -> list[Sample]:
+    """About ``count`` different questions about one picture, four of them not lettered; age is mostly among those."""
     closed_tasks = [task for task in CLOSED_WEIGHT if task in labels.classes]
     chosen = {task for task, share in ALWAYS.items() if rng.random() < share}
-    weights = [CLOSED_WEIGHT[task] for task in closed_tasks]
-    while len(chosen) < min(count - 3, len(closed_tasks)):
+    weights = [CLOSED_WEIGHT[task] * _often(task, labels, boost) for task in closed_tasks]
+    while len(chosen) < min(count - 4, len(closed_tasks)):
         chosen.add(rng.choices(closed_tasks, weights)[0])
     samples = [closed(task, labels, rng) for task in sorted(chosen)]
     yes_no_tasks = [task for task in wording.YES_NO if task in labels.classes]
+    yes_no_weights = [_often(task, labels, boost) for task in yes_no_tasks]
     makers: list[Callable[[], Sample | None]] = [
-        lambda: yes_no(rng.choice(yes_no_tasks), labels, rng),
+        *(lambda: yes_no(rng.choices(yes_no_tasks, yes_no_weights)[0], labels, rng) for _ in range(2)),
         lambda: open_aspect(rng.choice(ASPECTS).key, labels, rng),
         rng.choice(
             [
@@ -198,5 +228,6 @@ def questions_for(labels: FaceLabels, rng: Random, count: int) -> list[Sample]:
         ),
     ]
     samples += [sample for make in makers if (sample := make()) is not None]
-    rng.shuffle(samples)
-    return samples
+    different = list({sample.text: sample for sample in samples}.values())
+    rng.shuffle(different)
+    return different

@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from facellm.models.nano import clip_onnx
-from facellm.models.nano.deltas import read_deltas
+from facellm.models.nano.deltas import Deltas, read_deltas
 from facellm_training.data.labels import TASKS, FaceLabels, held_out
 from facellm_training.nano.cache import FeatureCache
 from facellm_training.nano.loop import Loop, run
 from facellm_training.nano.projector import EMBEDDING_NORM, OUTPUT, Projector
-from facellm_training.nano.tower import Tower, pixel_shuffle, tower_loras
+from facellm_training.nano.tower import LoraLinear, Tower, pixel_shuffle, tower_loras
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,15 +185,25 @@ def begin(model: ImageModel, sample: Tensor, start: str) -> None:
     """Where training starts: at earlier deltas, or at CLIP's weights and a projector scaled to ``sample``."""
     if start:
         deltas = read_deltas(Path(start))
-        for name, lora in tower_loras(model.tower).items():
-            stored = deltas.loras[name]
-            lora.a.copy_(torch.from_numpy(stored.a))
-            lora.b.copy_(torch.from_numpy(stored.rows[:, None] * stored.b * (stored.scale / lora.scale)))
-        for name, value in deltas.projector.items():
-            model.projector.get_parameter(name.split(".")[1]).copy_(torch.from_numpy(value))
+        load_loras(tower_loras(model.tower), deltas)
+        load_projector(model.projector, deltas)
         model.projector.scale_to_words(pixel_shuffle(model.tower(sample)))
     else:
         model.projector.start_from(pixel_shuffle(model.tower(sample)))
+
+
+def load_loras(loras: dict[str, LoraLinear], deltas: Deltas) -> None:
+    """Set the matrices to the stored ones, whatever scale those were stored with."""
+    for name, lora in loras.items():
+        stored = deltas.loras[name]
+        lora.a.copy_(torch.from_numpy(stored.a))
+        lora.b.copy_(torch.from_numpy(stored.rows[:, None] * stored.b * (stored.scale / lora.scale)))
+
+
+def load_projector(projector: Projector, deltas: Deltas) -> None:
+    """Set the projector to the stored one."""
+    for name, value in deltas.projector.items():
+        projector.get_parameter(name.split(".")[1]).copy_(torch.from_numpy(value))
 
 
 def length_penalty(tokens: Tensor) -> Tensor:

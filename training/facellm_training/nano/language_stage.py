@@ -1,6 +1,6 @@
 """Second stage: the language model (LoRA) and the projector learn to answer from the image tokens.
 
-The image tower is frozen as the first stage left it. Its heads fill in attributes that a picture
+The image tower and its heads go on learning slowly beside. The heads fill in attributes that a picture
 has no weak label for, where they are confident; so most questions can be asked of every picture.
 """
 
@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from facellm.models.nano.deltas import read_deltas
 from facellm_training.data.compare import comparisons
 from facellm_training.data.labels import FaceLabels, held_out
-from facellm_training.data.questions import plain_questions, questions_for
+from facellm_training.data.questions import Boost, boost_of, plain_questions, questions_for
 from facellm_training.nano.cache import FeatureCache
-from facellm_training.nano.image_stage import ImageModel
+from facellm_training.nano.image_stage import ImageModel, ImageStage, load_loras, load_projector, stage_loss, targets
 from facellm_training.nano.language import Language
 from facellm_training.nano.loop import Loop, run
 from facellm_training.nano.sequence import Batch, Packed, Packer, collate, shuffled
@@ -56,6 +57,14 @@ class LanguageStage:
     #: Share of the steps at the beginning that ask plain questions only, and how many a picture.
     plain_share: float = 0.3
     plain_questions: int = 8
+    #: Share of the pictures drawn from those that have weak labels (a quarter of all have them).
+    labelled_share: float = 0.5
+    #: The tower's LoRA and the heads go on learning beside: their rates, and the weight of the heads' loss.
+    tower_lr: float = 1e-4
+    head_lr: float = 5e-4
+    heads_weight: float = 0.1
+    #: A deltas file whose projector and language LoRA are trained on.
+    start: str = ""
     seed: int = 0
     bf16: bool = True
 
@@ -64,18 +73,16 @@ class NanoModel(nn.Module):
     """Image tokens into the language model."""
 
     def __init__(self, image: ImageModel, language: Language, head: list[int], heads_projector: nn.Module) -> None:
-        """``heads_projector``: the projector that ``image.heads`` were trained with; it stays as it is."""
+        """``heads_projector``: the projector that ``image.heads`` were trained with, apart from the one that the
+        language model sees."""
         super().__init__()
         self.image, self.language = image, language
         self.head = head
-        self.heads_projector = heads_projector.requires_grad_(False)
-        image.tower.requires_grad_(False)
-        image.heads.requires_grad_(False)
+        self.heads_projector = heads_projector
 
     def image_features(self, features: Tensor) -> Tensor:
         """Cached residual stream ``[n, 197, 768]`` → ``[n, 49, 3072]`` before the projector."""
-        with torch.no_grad():
-            return pixel_shuffle(self.image.tower(features))
+        return pixel_shuffle(self.image.tower(features))
 
     def hidden(self, shuffled_features: Tensor, batch: Batch) -> Tensor:
         """Last hidden states ``[n, prefix + T, 576]``; ``shuffled_features [n, k, 49, 3072]``."""
@@ -121,41 +128,92 @@ def fill_in(labels: FaceLabels, probabilities: dict[str, Tensor], index: int) ->
 
 
 def optimiser(model: NanoModel, settings: LanguageStage) -> torch.optim.AdamW:
-    """AdamW with a rate for LoRA and one for the projector."""
+    """AdamW with a rate for each part."""
     groups = [
         {"params": [p for p in model.language.parameters() if p.requires_grad], "lr": settings.lora_lr},
         {"params": list(model.image.projector.parameters()), "lr": settings.projector_lr},
+        {"params": [p for p in model.image.tower.parameters() if p.requires_grad], "lr": settings.tower_lr},
+        {"params": [*model.heads_projector.parameters(), *model.image.heads.parameters()], "lr": settings.head_lr},
     ]
     return torch.optim.AdamW(groups, weight_decay=settings.weight_decay, betas=(0.9, 0.98))
 
 
-def make_batch(
-    model: NanoModel, packer: Packer, cache: FeatureCache, rows: list[int], labels: list[FaceLabels],
-    settings: LanguageStage, rng: Random, pad: int, *, plain: bool = False,
-) -> tuple[Tensor, Batch]:  # fmt: skip
-    """Features and questions of ``rows``; all sequences of a batch hold the same number of pictures."""
-    features = model.image_features(cache.read(rows, model.image.device))
-    with torch.no_grad():
-        logits = model.image.heads(model.heads_projector(features))
-        probabilities = {task: logits[task].softmax(-1).cpu() for task in PROPAGATED}
-    known = [fill_in(labels[row], probabilities, i) for i, row in enumerate(rows)]
-    several = rng.choice((2, 3)) if not plain and rng.random() < settings.several_share else 1
-    packed: list[Packed] = []
-    if several > 1:
-        groups = [shuffled(list(range(len(rows))), rng)[:several] for _ in range(max(2, len(rows) // several))]
-        for group in groups:
-            faces = [known[i] for i in group]
-            samples = comparisons(faces, rng, 4)
-            if samples:
-                packed.append(packer.pack(group, samples, [f.classes["age"] for f in faces], chain=False))
-    if not packed:
-        for i, face in enumerate(known):
-            chain = not plain and rng.random() < settings.chain_share
-            ask, count = (plain_questions, settings.plain_questions) if plain else (questions_for, settings.questions)
-            samples = ask(face, rng, count)
-            packed.append(packer.pack([i], samples[:5] if chain else samples, [face.classes["age"]], chain=chain))
-    batch = collate(packed, len(packer.head), pad)
-    return torch.stack([features[item.images] for item in packed]), batch
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a batch is made with: the cache and its labels, the packer, the settings, and the padding token."""
+
+    cache: FeatureCache
+    labels: list[FaceLabels]
+    packer: Packer
+    settings: LanguageStage
+    pad: int
+    boost: Boost
+
+
+def step_loss(model: NanoModel, asking: Asking, rows: list[int], rng: Random, *, plain: bool = False) -> Tensor:
+    """Loss of the answers about the pictures in ``rows``, and of the heads beside."""
+    features = model.image_features(asking.cache.read(rows, model.image.device))
+    logits = model.image.heads(model.heads_projector(features))
+    probabilities = {task: logits[task].detach().softmax(-1).cpu() for task in PROPAGATED}
+    known = [fill_in(asking.labels[row], probabilities, i) for i, row in enumerate(rows)]
+    packed = pack_questions(known, asking, rng, plain=plain)
+    batch = collate(packed, len(asking.packer.head), asking.pad)
+    loss = batch_loss(model, torch.stack([features[item.images] for item in packed]), batch)
+    wanted = targets([asking.labels[row] for row in rows], ImageStage())
+    return loss + asking.settings.heads_weight * stage_loss(logits, wanted)
+
+
+def pack_questions(known: list[FaceLabels], asking: Asking, rng: Random, *, plain: bool) -> list[Packed]:
+    """Questions about each picture, or now and then about several; all with the same number of pictures."""
+    settings, packer = asking.settings, asking.packer
+    if not plain and rng.random() < settings.several_share:
+        several = pack_comparisons(known, packer, rng)
+        if several:
+            return several
+    packed = []
+    for i, face in enumerate(known):
+        chain = not plain and rng.random() < settings.chain_share
+        ask, count = (plain_questions, settings.plain_questions) if plain else (questions_for, settings.questions)
+        samples = ask(face, rng, count, asking.boost)
+        packed.append(packer.pack([i], samples[:5] if chain else samples, [face.classes["age"]], chain=chain))
+    return packed
+
+
+def pack_comparisons(known: list[FaceLabels], packer: Packer, rng: Random) -> list[Packed]:
+    """Groups of two or three of the pictures; none where the labels allow no question."""
+    several = rng.choice((2, 3))
+    packed = []
+    for _ in range(max(2, len(known) // several)):
+        group = shuffled(list(range(len(known))), rng)[:several]
+        faces = [known[i] for i in group]
+        samples = comparisons(faces, rng, 4)
+        if samples:
+            packed.append(packer.pack(group, samples, [face.classes["age"] for face in faces], chain=False))
+    return packed
+
+
+@torch.no_grad()
+def begin(model: NanoModel, start: str) -> None:
+    """Take projector and language LoRA from earlier deltas."""
+    deltas = read_deltas(Path(start))
+    load_loras(model.language.loras(), deltas)
+    load_projector(model.image.projector, deltas)
+
+
+def draw_rows(labels: list[FaceLabels], settings: LanguageStage) -> list[int]:
+    """Rows of the cache in the order of training; none of a held-out picture."""
+    rng = Random(settings.seed)
+    rows = [i for i, item in enumerate(labels) if not held_out(item.file)]
+    parts = (
+        ([i for i in rows if "glasses" in labels[i].classes], round(settings.labelled_share * settings.pictures)),
+        ([i for i in rows if "glasses" not in labels[i].classes], settings.pictures),
+    )
+    drawn: list[int] = []
+    for part, until in parts:
+        missing = until - len(drawn)
+        repeated = [row for _ in range(math.ceil(missing / max(1, len(part)))) for row in shuffled(part, rng)]
+        drawn += repeated[:missing]
+    return shuffled(drawn, rng)
 
 
 def train(
@@ -163,15 +221,15 @@ def train(
     settings: LanguageStage, out: Path,
 ) -> None:  # fmt: skip
     """Train and save ``out/language.pt`` (resumable); metrics go to ``out/language.jsonl``."""
-    rng = Random(settings.seed)
-    rows = [i for i, item in enumerate(labels) if not held_out(item.file)]
-    order = [row for _ in range(math.ceil(settings.pictures / len(rows))) for row in shuffled(rows, rng)]
+    order = draw_rows(labels, settings)
+    asking = Asking(cache, labels, packer, settings, pad, boost_of(labels))
+    if settings.start and not (out / "language.pt").exists():
+        begin(model, settings.start)
 
     def loss_of(step: int) -> Tensor:
         part = sorted(order[step * settings.batch : (step + 1) * settings.batch])
-        step_rng = Random(settings.seed * 1_000_003 + step)
-        plain = step < settings.plain_share * steps
-        return batch_loss(model, *make_batch(model, packer, cache, part, labels, settings, step_rng, pad, plain=plain))
+        rng = Random(settings.seed * 1_000_003 + step)
+        return step_loss(model, asking, part, rng, plain=step < settings.plain_share * steps)
 
     steps = settings.pictures // settings.batch
     plan = Loop("language", out, steps, settings.batch, settings.warmup_steps, seed=settings.seed)
