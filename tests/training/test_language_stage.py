@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from random import Random
 
@@ -17,8 +18,10 @@ from facellm.models.nano.pair import DELTAS  # noqa: E402
 from facellm.models.store import AssetStore  # noqa: E402
 from facellm_training.data.labels import TASKS, FaceLabels, held_out  # noqa: E402
 from facellm_training.nano import language_stage as stage  # noqa: E402
+from facellm_training.nano import word_stage  # noqa: E402
 from facellm_training.nano.cache import FeatureCache  # noqa: E402
 from facellm_training.nano.image_stage import ImageModel, ImageStage  # noqa: E402
+from facellm_training.nano.image_stage import batch_loss as image_batch_loss  # noqa: E402
 from facellm_training.nano.language import load_language  # noqa: E402
 from facellm_training.nano.projector import Projector  # noqa: E402
 from facellm_training.nano.sequence import Packer  # noqa: E402
@@ -76,6 +79,20 @@ def test_another_picture_changes_the_loss_of_the_same_questions(parts: Parts) ->
         own = stage.batch_loss(model, features[:, None], batch)
         others = stage.batch_loss(model, features.flip(0)[:, None], batch)
     assert abs(float(own - others)) > 1e-4
+
+
+def test_everything_goes_to_the_device_that_the_model_is_on(parts: Parts) -> None:
+    """No GPU here: PyTorch's meta device, which as strictly refuses what lies elsewhere, stands for one."""
+    model, asking = parts
+    away = copy.deepcopy(model).to("meta")
+    features = torch.zeros(2, 197, 768, device="meta")
+    batch = stage.collate(
+        stage.pack_questions(asking.labels[:2], asking, Random(3), plain=True), len(asking.packer.head), 0
+    )
+    assert stage.batch_loss(away, away.image_features(features)[:, None], batch).device.type == "meta"
+    assert image_batch_loss(away.image, features, asking.labels[:2], ImageStage()).device.type == "meta"
+    words = word_stage.WordHeads(model.language, asking.packer.tokenizer).to("meta")
+    assert words(torch.zeros(2, 49, 576, device="meta"))["age"].device.type == "meta"
 
 
 def test_half_of_the_pictures_drawn_have_labels_and_none_is_held_out() -> None:

@@ -114,13 +114,16 @@ def targets(labels: list[FaceLabels], settings: ImageStage) -> dict[str, Tensor]
 
 
 def stage_loss(logits: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:
-    """Sum of the tasks' mean cross-entropies over the rows that carry the label, age counted twice."""
+    """Sum of the tasks' mean cross-entropies over the rows that carry the label, age counted twice.
+
+    ``wanted`` is on the CPU, where it is looked through; only what is needed goes to the logits' device.
+    """
     losses = []
     for task, output in logits.items():
-        known = wanted[task].sum(-1) > 0
-        if known.any():
+        known = wanted[task].sum(-1).nonzero()[:, 0]
+        if len(known):
             weight = 2.0 if task == "age" else 1.0
-            share = float(known.float().mean())
+            share = len(known) / len(output)
             # A weak label on a tenth of the pictures must not shake the tokens as much as one on all.
             target = wanted[task][known].to(output.device)
             losses.append(weight * math.sqrt(share) * F.cross_entropy(output[known.to(output.device)], target))

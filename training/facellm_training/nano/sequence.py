@@ -49,12 +49,12 @@ class Packer:
     WORD_WEIGHT = 0.4
 
     def __init__(self, tokenizer: Tokenizer, age_weight: tuple[float, ...]) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.head = self.encode("<|im_start|>user\n")
         self.age_weight = age_weight
 
     def encode(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def pack(self, images: list[int], samples: list[Sample], ages: list[int], *, chain: bool) -> Packed:
         """``chain``: the samples become turns of one conversation; otherwise each is a block of its own."""
