@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -16,7 +18,8 @@ import pytest
 import facellm
 from facellm.core.package import ModelPackage
 from facellm.engine.client import EngineClient
-from facellm.engine.errors import EngineDied
+from facellm.engine.errors import EngineDied, EngineError
+from facellm.engine.process import child_command
 from facellm.engine.protocol import Token
 from tests.engine.asking import STOP_BOUND_S, Asking, essay, gone, hello, stop_and_time
 
@@ -75,6 +78,86 @@ def test_a_child_that_hangs_does_not_hang_the_caller(own_client: EngineClient) -
     hello(own_client)  # by a fresh child
     assert own_client.pid != first.pid
     assert gone(first.pid)
+
+
+#: The real child, of a version in which a message has got another name.
+NEWER = """
+import facellm.engine.protocol as protocol
+protocol.Renamed, protocol.Loading.__qualname__ = protocol.Loading, "Renamed"
+from facellm.engine.worker import main
+main()
+"""
+
+
+def test_a_child_of_another_version_is_an_error_and_not_a_wait_without_end(
+    own_client: EngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(Path(facellm.__file__).parents[1])
+    with monkeypatch.context() as changed:
+        changed.setenv("PYTHONPATH", path)
+        changed.setattr("facellm.engine.process.child_command", lambda: [sys.executable, "-c", NEWER])
+        with pytest.raises(EngineDied, match=r"another version.*Renamed") as caught:
+            own_client.load()
+    assert "start it again" in caught.value.hint
+    hello(own_client)
+
+
+def test_the_child_ends_when_it_is_told_what_it_cannot_read() -> None:
+    with subprocess.Popen(
+        child_command(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None
+        assert child.stderr is not None
+        body = b"cfacellm.engine.protocol\nRenamed\n."
+        child.stdin.write(struct.pack("<Q", len(body)) + body)
+        child.stdin.flush()
+        assert child.wait(60) == 1
+        assert b"cannot be read" in child.stderr.read()
+
+
+def test_a_process_that_cannot_be_started_is_an_error(
+    own_client: EngineClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as changed:
+        changed.setattr("facellm.engine.process.child_command", lambda: [str(tmp_path / "absent")])
+        with pytest.raises(EngineError, match="cannot be started: No such file") as caught:
+            own_client.load()
+    assert caught.value.hint
+    hello(own_client)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's limits")
+def test_a_crash_leaves_no_photo_behind(own_client: EngineClient) -> None:
+    own_client.load()
+    limits = Path(f"/proc/{own_client.pid}/limits").read_text(encoding="ascii")
+    assert re.search(r"Max core file size +0 +0 ", limits)
+    look = (
+        "import ctypes; from facellm.engine import worker; worker._keep_no_dumps(); print(ctypes.CDLL(None).prctl(3))"
+    )
+    path = str(Path(facellm.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", look], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "0"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_a_question_that_waits_for_a_hanging_child_can_itself_be_stopped(own_client: EngineClient) -> None:
+    hello(own_client)
+    assert own_client.pid is not None
+    child = psutil.Process(own_client.pid)
+    first = Asking(own_client, essay())
+    first.wait_for(Token)
+    child.suspend()
+    stop_and_time(own_client, first)
+    second = Asking(own_client, essay())
+    time.sleep(0.3)
+    done, seconds = stop_and_time(own_client, second)
+    assert done.answer.finish == "stopped"
+    assert seconds < STOP_BOUND_S
+    child.resume()
+    hello(own_client)
+    assert own_client.pid == child.pid  # it came back in time, with the model that it had loaded
 
 
 PARENT = """

@@ -6,11 +6,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from facellm.core.ask import Answer, Question, Timings
+from facellm.core.ask import Answer, Question
 from facellm.core.faces import RgbImage
 from facellm.core.package import ModelPackage
 from facellm.core.prompt import choice_keys
@@ -29,26 +28,12 @@ from facellm.engine.protocol import (
     Failed,
     LoadCommand,
     Loading,
-    Reply,
     StopCommand,
     Token,
 )
-
-#: A stopped answer is over for the caller after this long, even if the child is deep in one long operation.
-STOP_S = 0.25
-#: A child that has not come back this long after a stop is replaced when the next question comes.
-LOST_S = 5.0
+from facellm.engine.running import LOST_S, Running, is_over, patience, stopped
 
 _AGAIN = "Ask again: a new engine starts by itself."
-
-
-@dataclass(slots=True)
-class _Running:
-    """The request that is being served, and the text it has given so far."""
-
-    number: int
-    stopped_at: float = 0.0
-    texts: list[str] = field(default_factory=list)
 
 
 class EngineClient:
@@ -70,8 +55,8 @@ class EngineClient:
         self._child: Child | None = None
         self._finalizer: weakref.finalize[[], EngineClient] | None = None
         self._number = 0
-        self._running: _Running | None = None
-        self._late: _Running | None = None
+        self._running: Running | None = None
+        self._late: Running | None = None
 
     @property
     def alive(self) -> bool:
@@ -90,7 +75,7 @@ class EngineClient:
         """
         self._take_turn()
         try:
-            info = self._loaded(_Running(0), on_progress)
+            info = self._loaded(Running(0), on_progress)
             assert info is not None  # only a stop gives none, and nobody can stop request 0
             return info
         finally:
@@ -107,7 +92,7 @@ class EngineClient:
         try:
             running = self._begin()
             if self._loaded(running) is None:
-                yield _stopped(running)
+                yield stopped(running)
                 return
             yield from self._answer(AskCommand(running.number, request), running)
         finally:
@@ -168,9 +153,9 @@ class EngineClient:
         self._owner = 0
         self._turn.release()
 
-    def _begin(self) -> _Running:
+    def _begin(self) -> Running:
         self._number += 1
-        self._running = running = _Running(self._number)
+        self._running = running = Running(self._number)
         return running
 
     def _check(self, images: tuple[RgbImage, ...], questions: tuple[Question, ...]) -> None:
@@ -187,12 +172,13 @@ class EngineClient:
 
     # ---- requests
 
-    def _loaded(self, running: _Running, on_progress: Callable[[Loading], None] | None = None) -> EngineInfo | None:
+    def _loaded(self, running: Running, on_progress: Callable[[Loading], None] | None = None) -> EngineInfo | None:
         """The model ready to be asked; ``None`` when stopped meanwhile (the child goes on loading)."""
-        self._bury()
+        if not self._bury(running):
+            return None
         while self.info is None:
             if self._child is None:
-                self._replace(Child())
+                self._replace(_new_child())
                 self._send(LoadCommand(self.package, self.options))
             event = self._event(running, loading=True)
             if event is None:
@@ -203,12 +189,12 @@ class EngineClient:
                 on_progress(event)
         return self.info if not running.stopped_at else None
 
-    def _answer(self, command: AskCommand, running: _Running) -> Generator[AskEvent, None, None]:
+    def _answer(self, command: AskCommand, running: Running) -> Generator[AskEvent, None, None]:
         finished = False
         try:
             self._send(command)
             while not finished:
-                event = self._event(running) or _stopped(running)
+                event = self._event(running) or stopped(running)
                 assert isinstance(event, AskEvent)
                 if isinstance(event, Token):
                     running.texts.append(event.text)
@@ -222,19 +208,19 @@ class EngineClient:
                 self.stop()
                 self._wait_for_end(running)
 
-    def _wait_for_end(self, running: _Running) -> None:
+    def _wait_for_end(self, running: Running) -> None:
         try:
             while not isinstance(self._event(running), Done | None):
                 continue
         except EngineError:
             pass  # nobody listens any more; the next question finds out
 
-    def _event(self, running: _Running, *, loading: bool = False) -> AskEvent | Loading | EngineInfo | Chosen | None:
+    def _event(self, running: Running, *, loading: bool = False) -> AskEvent | Loading | EngineInfo | Chosen | None:
         """The next event of this request (or of loading); ``None`` when it was stopped and the child is late."""
         child = self._child
         while child is not None:
             try:
-                reply = child.receive(_patience(running, loading=loading))
+                reply = child.receive(patience(running, loading=loading))
             except TimeoutError:
                 self._late = None if loading else running
                 return None
@@ -253,26 +239,23 @@ class EngineClient:
             raise EngineError("The engine was closed while it was loading.")
         return None
 
-    def _bury(self) -> None:
-        """Drop a child that died unnoticed, or that never came back from a stopped request."""
+    def _bury(self, running: Running) -> bool:
+        """Drop a child that died unnoticed, or that never came back from a stopped request.
+
+        False when ``running`` was itself stopped before that was known.
+        """
         child, late = self._child, self._late
+        if child is not None and late is not None:
+            while not is_over(child, late, running):
+                if running.stopped_at:
+                    return False
+                if time.monotonic() > late.stopped_at + LOST_S:
+                    child.end(now=True)
+                    break
         self._late = None
-        if child is not None and late is not None and not self._comes_back(child, late):
-            child.end(now=True)
         if child is not None and not child.alive:
             self._replace(None)
-
-    @staticmethod
-    def _comes_back(child: Child, late: _Running) -> bool:
-        while True:
-            try:
-                reply = child.receive(max(0.0, late.stopped_at + LOST_S - time.monotonic()))
-            except TimeoutError:
-                return False
-            if reply is None:
-                return True
-            if isinstance(reply, Reply) and reply.number == late.number and isinstance(reply.event, Done | Failed):
-                return True
+        return True
 
     # ---- the child
 
@@ -297,16 +280,17 @@ class EngineClient:
         was = "while loading the model" if self.info is None else "while it was answering"
         words = f" Its last words: {' / '.join(lines)}" if lines else ""
         hint = _AGAIN if reason != "signal SIGKILL" else f"Something ended it, perhaps for want of memory. {_AGAIN}"
+        if child.unreadable:
+            hint = "FaceLLM was changed while it was open: close it and start it again."
         self._replace(None)
         return EngineDied(f"The engine stopped working {was}: {reason}.{words}", hint)
 
 
-def _patience(running: _Running, *, loading: bool) -> float | None:
-    """Seconds to wait for the child: for ever, unless a stop was asked for."""
-    if not running.stopped_at:
-        return None
-    return 0.0 if loading else max(0.0, running.stopped_at + STOP_S - time.monotonic())
-
-
-def _stopped(running: _Running) -> Done:
-    return Done(Answer("".join(running.texts).strip(), Timings(), "stopped"), "")
+def _new_child() -> Child:
+    try:
+        return Child()
+    except OSError as error:
+        raise EngineError(
+            f"The engine's process cannot be started: {error.strerror or error}.",
+            "Close other programs: memory or processes may have run out.",
+        ) from error

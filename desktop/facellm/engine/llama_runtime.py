@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -203,11 +203,15 @@ class Runtime:
         if not where.layers:
             check_memory(package, headers, size)
         abort, keep_going = self._callbacks = self._looks_at_stop()
-        model = native.load_language(package.llm, where, lambda share: tell(Loading("language model", share)))
-        context = native.new_context(model, size, where, abort)
-        projector = native.load_eyes(
-            package.mmproj, model, where, lambda share: tell(Loading("image encoder", share)), keep_going
-        )
+        with ExitStack() as undo:  # what a GPU had no room for in the end must not stay there
+            model = native.load_language(package.llm, where, lambda share: tell(Loading("language model", share)))
+            undo.callback(llama_cpp.llama_model_free, model)
+            context = native.new_context(model, size, where, abort)
+            undo.callback(llama_cpp.llama_free, context)
+            projector = native.load_eyes(
+                package.mmproj, model, where, lambda share: tell(Loading("image encoder", share)), keep_going
+            )
+            undo.pop_all()
         self._language = headers.language
         self.vocabulary = Vocabulary(model)
         self.eyes = Eyes(projector, int(llama_cpp.llama_model_n_embd_inp(model)), self._stop)

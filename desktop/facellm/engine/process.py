@@ -21,6 +21,8 @@ from facellm.engine.protocol import Command, Reply
 CHILD_FLAG = "--facellm-engine-child"
 #: Seconds that a child gets to end by itself before it is killed.
 GRACE_S = 1.0
+#: A wait without an end is cut into pieces of so many seconds: on Windows nothing, Ctrl-C included, ends a longer one.
+WAIT_S = 0.2 if sys.platform == "win32" else None
 #: Lines of the child's standard error that are kept, and how many of them an error message quotes.
 LAST_LINES = 60
 QUOTED_LINES = 3
@@ -75,6 +77,8 @@ class Child:
         )  # fmt: skip
         self._replies: queue.SimpleQueue[Reply | Nudge | None] = queue.SimpleQueue()
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        #: The child was ended because it sent something that this program cannot read.
+        self.unreadable = False
         self._sending = threading.Lock()
         self._threads = [
             threading.Thread(target=self._read_replies, name="facellm-engine-replies", daemon=True),
@@ -102,13 +106,18 @@ class Child:
 
     def receive(self, timeout: float | None = None) -> Reply | Nudge | None:
         """The next reply; ``None``, for ever, after the child's end. Raises ``TimeoutError``."""
-        try:
-            reply = self._replies.get(timeout=timeout)
-        except queue.Empty:
-            raise TimeoutError from None
+        reply = self._next_reply(timeout)
         if reply is None:
             self._replies.put(None)
         return reply
+
+    def _next_reply(self, timeout: float | None) -> Reply | Nudge | None:
+        while True:
+            try:
+                return self._replies.get(timeout=WAIT_S if timeout is None else timeout)
+            except queue.Empty:
+                if timeout is not None:
+                    raise TimeoutError from None
 
     def end(self, *, now: bool = False) -> None:
         """Let the child end, which it does when its pipe closes, or kill it at once; returns when it is gone."""
@@ -130,7 +139,9 @@ class Child:
         self._process.wait()
         self._release()
         code = self._process.returncode
-        if code >= 0:
+        if self.unreadable:
+            reason = "it is of another version than this program"
+        elif code >= 0:
             reason = f"exit code {code:#x}" if code > 0xFF else f"exit code {code}"
         elif -code in set(signal.Signals):
             reason = f"signal {signal.Signals(-code).name}"
@@ -148,10 +159,19 @@ class Child:
 
     def _read_replies(self) -> None:
         pipe = cast(BinaryIO, self._process.stdout)
-        with contextlib.suppress(EOFError, OSError, ValueError):
+        try:
             while True:
                 self._replies.put(cast(Reply, wire.receive(pipe)))
-        self._replies.put(None)
+        except (
+            wire.Unreadable
+        ) as error:  # the program was changed under a running window: its child is of another version
+            self._last_lines.append(f"Error: {error}")
+            self.unreadable = True
+            self._process.kill()
+        except (EOFError, OSError, ValueError):
+            pass
+        finally:
+            self._replies.put(None)
 
     def _read_errors(self) -> None:
         pipe = cast(BinaryIO, self._process.stderr)

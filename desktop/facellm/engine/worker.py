@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import signal
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
     from facellm.engine.llama_runtime import Runtime
 
 
+#: From Linux's ``sys/prctl.h``.
+_PR_SET_DUMPABLE = 4
+#: SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX (which ends crash reports too) and SEM_NOOPENFILEERRORBOX.
+_NO_ERROR_BOXES = 0x1 | 0x2 | 0x8000
+
+
 def run_if_child(arguments: list[str]) -> None:
     """For a frozen application's first line: when it was started as the engine's child, be that and do not return."""
     if arguments[1:2] == [CHILD_FLAG]:
@@ -44,7 +51,30 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the application's to handle
     commands, replies = _take_pipes()
     faulthandler.enable()
+    _keep_no_dumps()
     _serve(Inbox(commands), replies)
+
+
+def _keep_no_dumps() -> None:
+    """A crash leaves no image of this process on the disk: photo, question and answer are in it.
+
+    A limit of 0 alone does not keep crash reporters away that the kernel pipes the image to.
+    """
+    if sys.platform == "win32":
+        failures, faults, files = (
+            0x1,
+            0x2,
+            0x8000,
+        )  # SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SEM_NOOPENFILEERRORBOX
+        ctypes.windll.kernel32.SetErrorMode(failures | faults | files)
+        return
+    import resource
+
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -88,6 +118,11 @@ class Inbox:
                 # The application is gone or done with us: nobody waits for an answer, nothing needs saving,
                 # and the main thread may be deep in native code.
                 os._exit(0)
+            except wire.Unreadable as error:
+                # Were this thread merely to end, the application's end would go unnoticed, and the model stay loaded.
+                sys.stderr.write(f"Error: {error}\n")
+                sys.stderr.flush()
+                os._exit(1)
             if not isinstance(command, StopCommand):
                 self._queue.put(command)
                 continue
