@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import socket
+import ssl
 import time
 from pathlib import Path
 
@@ -52,6 +55,29 @@ def test_gives_up_after_some_attempts_and_keeps_what_came(tmp_path: Path, server
     with pytest.raises(DownloadError, match="broke 4 times"):
         download(server.url, tmp_path / "part", len(PAYLOAD))
     assert (tmp_path / "part").stat().st_size == 4000
+
+
+def test_a_broken_line_is_asked_again_whatever_the_system_calls_it(
+    tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [ssl.SSLError("record layer failure"), OSError(errno.ENETUNREACH, "Network is unreachable")]
+    read = http.client.HTTPResponse.read
+
+    def fail_first(answer: http.client.HTTPResponse, amount: int | None = None) -> bytes:
+        if faults:
+            raise faults.pop()
+        return read(answer, amount)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", fail_first)
+    download(server.url, tmp_path / "part", len(PAYLOAD))
+    assert (tmp_path / "part").read_bytes() == PAYLOAD
+    assert len(server.ranges) == 3
+
+
+def test_what_the_disk_refuses_is_not_taken_for_the_networks_fault(tmp_path: Path, server: FileServer) -> None:
+    with pytest.raises(FileNotFoundError):
+        download(server.url, tmp_path / "absent" / "part", len(PAYLOAD))
+    assert len(server.ranges) == 1
 
 
 def test_a_name_lookup_that_hangs_costs_two_seconds_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

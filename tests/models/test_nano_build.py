@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ import pytest
 
 from facellm.core.errors import ModelPartError
 from facellm.core.package import ModelPackage
+from facellm.models.filelock import locked
 from facellm.models.gguf_header import read_header
 from facellm.models.nano.build import build_nano
 from facellm.models.nano.clip_onnx import IMAGE_MEAN, IMAGE_STD, Weights, read_clip_tower
 from facellm.models.nano.pair import RECORD, damaged_files, nano_is_current
 from facellm.models.nano.smollm2 import LanguagePart
-from facellm.models.store import AssetMissing, AssetStore
+from facellm.models.store import AssetMissing, AssetStore, StoreUnwritable
 from tests.models.trained import some_tensors, write_deltas
 
 Q8_STEPS = 127
@@ -237,6 +239,42 @@ def test_current_means_built_from_these_deltas(assets: AssetStore, built: ModelP
         tmp_path / "other.safetensors", some_tensors() | {"projector.fc2.weight": np.ones((576, 576), np.float16)}
     )
     assert not nano_is_current(store, other)
+
+
+def test_who_waited_for_another_build_does_not_build_again(
+    assets: AssetStore, built: ModelPackage, tmp_path: Path
+) -> None:
+    deltas = built.llm.parent.parent / "deltas.safetensors"
+    store = AssetStore(tmp_path, bundle=tmp_path / "none")
+    store.assets.symlink_to(assets.assets)
+    folder = store.models / "nano"
+    with ThreadPoolExecutor(1) as pool:
+        with locked(folder / ".build.lock"):
+            waiting = pool.submit(build_nano, store, deltas=deltas)
+            assert not wait([waiting], 1.5).done
+            for file in built.llm.parent.iterdir():
+                if not file.name.startswith("."):
+                    (folder / file.name).symlink_to(file)
+        package = waiting.result(20)
+    assert package.llm.is_symlink()
+    assert damaged_files(folder) == []
+
+
+def test_a_pair_in_use_is_told_from_a_full_disk(
+    assets: AssetStore, built: ModelPackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows a loaded file cannot be replaced."""
+    deltas = built.llm.parent.parent / "deltas.safetensors"
+
+    def refuse(_part: Path, file: Path) -> None:
+        raise PermissionError(13, "Access is denied", str(file))
+
+    monkeypatch.setattr("facellm.models.nano.build.publish", refuse)
+    (tmp_path / RECORD).write_text("{}", encoding="utf-8")
+    with pytest.raises(StoreUnwritable, match="cannot be replaced") as caught:
+        build_nano(assets, out=tmp_path, deltas=deltas)
+    assert "Close FaceLLM" in caught.value.hint
+    assert (tmp_path / RECORD).is_file()
 
 
 def test_a_changed_byte_is_found(built: ModelPackage, tmp_path: Path) -> None:

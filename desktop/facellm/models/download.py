@@ -103,12 +103,17 @@ def _go_on(url: str, part: Path, size: int, on_progress: Progress | None) -> Non
         have = 0
     headers = {"User-Agent": f"facellm/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - https, from our own manifest
+    with _answer(request, part) as answer:
+        resumed = have > 0 and answer.status == 206
+        _check_size(answer, have if resumed else 0, size)
+        _receive(answer, part, have if resumed else 0, size, on_progress)
+
+
+def _answer(request: urllib.request.Request, part: Path) -> http.client.HTTPResponse:
     try:
         # An opener of its own: the shared one keeps the proxies of its first use.
-        with urllib.request.build_opener().open(request, timeout=SILENCE_S) as answer:
-            resumed = have > 0 and answer.status == 206
-            _check_size(answer, have if resumed else 0, size)
-            _receive(answer, part, have if resumed else 0, size, on_progress)
+        answer: http.client.HTTPResponse = urllib.request.build_opener().open(request, timeout=SILENCE_S)
+        return answer
     except urllib.error.HTTPError as error:
         if error.code == 416:
             part.unlink(missing_ok=True)
@@ -118,7 +123,15 @@ def _go_on(url: str, part: Path, size: int, on_progress: Progress | None) -> Non
         raise DownloadError(f"the server answered {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise DownloadError(f"not reachable: {error.reason}") from error
-    except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+    except (http.client.HTTPException, OSError) as error:
+        raise _Broken(str(error) or type(error).__name__) from error
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    """The next bytes. What fails here is the network's (TLS and routing errors too), never the disk's."""
+    try:
+        return answer.read(CHUNK)
+    except (http.client.HTTPException, OSError) as error:
         raise _Broken(str(error) or type(error).__name__) from error
 
 
@@ -134,7 +147,7 @@ def _check_size(answer: http.client.HTTPResponse, start: int, size: int) -> None
 
 def _receive(answer: http.client.HTTPResponse, part: Path, have: int, size: int, on_progress: Progress | None) -> None:
     with part.open("ab" if have else "wb") as file:
-        while chunk := answer.read(CHUNK):
+        while chunk := _read(answer):
             file.write(chunk)
             have += len(chunk)
             if have > size:

@@ -21,6 +21,7 @@ from facellm.models.nano.pair import (
     NAME,
     RECORD,
     TOWER_ASSET,
+    nano_is_current,
     nano_package,
     pair_id,
 )
@@ -51,10 +52,20 @@ def build_nano(
     steps = _Steps(store, on_progress)
     language = store.ensure(LANGUAGE_ASSET, steps.next(_FETCH[0][0]))
     tower = store.ensure(TOWER_ASSET, steps.next(_FETCH[1][0]))
+    was_current = out is not None or nano_is_current(store, deltas)
     try:
-        with locked(folder / ".build.lock"), _temporary(folder) as (language_part, mmproj_part):
-            _write(language, tower, trained, pair_id(store, trained.sha256), language_part, mmproj_part, steps)
-            _publish(folder, language_part, mmproj_part)
+        with locked(folder / ".build.lock"):
+            if not was_current and nano_is_current(store, deltas):
+                return nano_package(folder)  # another process has built it while this one waited, and may be using it
+            with _temporary(folder) as (language_part, mmproj_part):
+                _write(language, tower, trained, pair_id(store, trained.sha256), language_part, mmproj_part, steps)
+                _publish(folder, language_part, mmproj_part)
+    except PermissionError as error:
+        raise StoreUnwritable(
+            f"The model in {folder} cannot be replaced: {error.strerror or error}.",
+            f"Close FaceLLM's other windows, which may be using it; or mend the folder's permissions, or set "
+            f"{HOME_ENV} to another folder.",
+        ) from error
     except OSError as error:
         raise StoreUnwritable(
             f"The model cannot be written to {folder}: {error.strerror or error}.",
@@ -94,9 +105,12 @@ def _publish(folder: Path, language_part: Path, mmproj_part: Path) -> None:
     """
     files = {LANGUAGE_FILE: language_part, MMPROJ_FILE: mmproj_part}
     hashes = {name: file_sha256(part) for name, part in files.items()}
-    (folder / RECORD).unlink(missing_ok=True)
     for name, part in files.items():
-        publish(part, folder / name)
+        # Refused on Windows while a process has the old file loaded: then nothing is changed, the record neither.
+        publish(
+            part, folder / name
+        )  # on Windows refused while a process has the old one loaded: nothing is changed then
+        (folder / RECORD).unlink(missing_ok=True)
     part = folder / f".{RECORD}.part"
     part.write_text(json.dumps(hashes, indent=1) + "\n", encoding="utf-8")
     publish(part, folder / RECORD)
