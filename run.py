@@ -14,12 +14,23 @@ python3 run.py setup [training]     set up only
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 import sys
+from pathlib import Path, PureWindowsPath
 
 from bootstrap.assets import ensure_assets
 from bootstrap.console import SetupError, say
 from bootstrap.engine import built_wheel
-from bootstrap.environment import ensure_environment, ensure_training, install_training, is_ready, run_inside
+from bootstrap.environment import (
+    Torch,
+    builds_engine,
+    ensure_environment,
+    ensure_training,
+    install_training,
+    is_ready,
+    run_inside,
+)
 from bootstrap.places import ROOT, venv_python
 from bootstrap.system import ensure_system
 
@@ -36,7 +47,8 @@ def main(arguments: list[str]) -> int:
             return setup(rest)
         if word in TOOLS:
             return tool(word, rest)
-        prepare("desktop.txt", "offscreen" if word else "window")
+        prepare("desktop.txt", "window" if opens_window(arguments) else "offscreen")
+        name_the_command()
         if word not in LIGHT:
             ensure_assets()
         return run_inside(["-P", "-m", "facellm.cli.app", *arguments])
@@ -54,6 +66,7 @@ def setup(rest: list[str]) -> int:
     prepare("training.txt" if rest else "desktop.txt", "tests" if rest else "window")
     if rest:
         install_training()
+    name_the_command()
     ensure_assets()
     say(f"ready: {venv_python()}")
     return 0
@@ -72,9 +85,12 @@ def tool(word: str, rest: list[str]) -> int:
             print("facellm: installers are not part of this version yet", file=sys.stderr)
             return 2
         return run_inside([str(script), *rest])
-    if not ensure_training():  # types and tests are judged with PyTorch present where it can be
+    torch = ensure_training()  # types and tests are judged with PyTorch present where it can be
+    if torch is Torch.ABSENT:
         say("no CPU build of PyTorch is to be had here: tests of the training are skipped.")
-        say("To install PyTorch from the package index (several GB on Linux): python3 run.py setup training")
+        say(f"To install PyTorch from the package index (several GB on Linux): {started_as()} setup training")
+    elif torch is Torch.NOT_FETCHED:
+        say("going on without PyTorch: tests of the training are skipped; the next run tries to fetch it again.")
     os.chdir(ROOT)
     if word == "lint":
         return run_inside(["-m", "bootstrap.lint"])
@@ -93,8 +109,27 @@ def bench(rest: list[str]) -> int:
 
 def prepare(lock: str, need: str) -> None:
     """System libraries and the environment."""
-    ensure_system(need, build=not is_ready(lock) and built_wheel() is None)
+    ensure_system(need, build=not is_ready(lock) and builds_engine() and built_wheel() is None)
     ensure_environment(lock)
+
+
+def opens_window(arguments: list[str]) -> bool:
+    """Whether the program will open its window: without arguments, or for a photo alone."""
+    return not arguments or (len(arguments) == 1 and arguments[0] not in LIGHT and Path(arguments[0]).is_file())
+
+
+def started_as() -> str:
+    """How this was started, as it can be typed again: ``python3 run.py``."""
+    python, script = sys.orig_argv[0], sys.argv[0]
+    if sys.platform == "win32":  # the launcher, py, and a double click leave a whole path
+        name = PureWindowsPath(python).stem if PureWindowsPath(python).name == python else "py"
+        return subprocess.list2cmdline([name, script])
+    return shlex.join([python, script])
+
+
+def name_the_command() -> None:
+    """What the program's hints tell the user to type."""
+    os.environ.setdefault("FACELLM_COMMAND", started_as())
 
 
 if __name__ == "__main__":

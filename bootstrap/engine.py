@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from bootstrap.console import SetupError, run_step
-from bootstrap.places import LOG, REQUIREMENTS, cache_folder, inner_environment, venv_python
+from bootstrap.places import LOG, REQUIREMENTS, VENV, cache_folder, inner_environment, venv_python
 from bootstrap.system import require_compiler
 from bootstrap.turn import alone
 
@@ -27,12 +27,28 @@ EXCLUDE = "lib/*;include/*;bin/*"
 PRELUDE = Path(__file__).with_name("llama_prelude.cmake")
 #: More flags from the user, for example -DGGML_CUDA=ON or -DGGML_VULKAN=ON.
 FLAGS_ENV = "FACELLM_CMAKE_ARGS"
+#: Those of the installed build: a start from a desktop launcher, without the variable, is to keep a build for a GPU.
+FLAGS_FILE = VENV / ".cmake-args"
 LOCK, TOOLS = REQUIREMENTS / "engine.txt", REQUIREMENTS / "build.txt"
+
+
+def remembered_flags() -> str:
+    """The user's flags that the installed build was made with."""
+    try:
+        return FLAGS_FILE.read_text("utf-8").strip()
+    except OSError:
+        return ""
+
+
+def extra_flags() -> str:
+    """The user's flags: the variable's, also when it is set to nothing; without it those remembered."""
+    flags = os.environ.get(FLAGS_ENV)
+    return remembered_flags() if flags is None else flags.strip()
 
 
 def build_key() -> str:
     """Changes with the version, the flags, Python and the platform."""
-    parts = [LOCK.read_text("utf-8"), *FLAGS, EXCLUDE, PRELUDE.read_text("utf-8"), os.environ.get(FLAGS_ENV, "")]
+    parts = [LOCK.read_text("utf-8"), *FLAGS, EXCLUDE, PRELUDE.read_text("utf-8"), extra_flags()]
     parts += [str(sys.implementation.cache_tag), sys.platform, platform.machine()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
@@ -40,7 +56,7 @@ def build_key() -> str:
 def cmake_args() -> str:
     """The value of ``CMAKE_ARGS``, quoted as a shell would: the project may lie in a folder with spaces."""
     include = f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={PRELUDE.as_posix()}"
-    return " ".join([shlex.quote(include), *FLAGS, os.environ.get(FLAGS_ENV, "")]).strip()
+    return " ".join([shlex.quote(include), *FLAGS, extra_flags()]).strip()
 
 
 def wheel_folder() -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import run
-from bootstrap import assets, engine, environment, places
+from bootstrap import assets, engine, environment, packages, places
 
 ROOT = Path(__file__).resolve().parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has neither this call nor this account")
@@ -28,8 +28,13 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     venv = folder / ".venv"
     monkeypatch.setattr(environment, "VENV", venv)
     monkeypatch.setattr(environment, "UNFINISHED", venv / ".unfinished")
-    monkeypatch.setattr(environment, "LOG", folder / "log.txt")
-    monkeypatch.setattr(environment, "venv_python", lambda: places.venv_python(venv))
+    monkeypatch.setattr(environment, "TURN", folder / "lock")
+    for module in (environment, packages):
+        monkeypatch.setattr(module, "LOG", folder / "log.txt")
+        monkeypatch.setattr(module, "venv_python", lambda: places.venv_python(venv))
+    for module in (environment, engine):
+        monkeypatch.setattr(module, "FLAGS_FILE", venv / ".cmake-args")
+    monkeypatch.delenv(engine.FLAGS_ENV, raising=False)
     return folder
 
 
@@ -62,6 +67,19 @@ def test_other_flags_mean_another_wheel(monkeypatch: pytest.MonkeyPatch) -> None
     assert plain == engine.build_key()
     monkeypatch.setenv(engine.FLAGS_ENV, "-DGGML_CUDA=ON")
     assert engine.build_key() != plain
+
+
+def test_flags_are_kept_for_starts_that_name_none(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = engine.build_key()
+    monkeypatch.setenv(engine.FLAGS_ENV, " -DGGML_CUDA=ON")
+    gpu = engine.build_key()
+    (workplace / ".venv").mkdir()
+    engine.FLAGS_FILE.write_text(engine.extra_flags())
+    monkeypatch.delenv(engine.FLAGS_ENV)
+    assert engine.build_key() == gpu != plain
+    assert shlex.split(engine.cmake_args())[-1] == "-DGGML_CUDA=ON"
+    monkeypatch.setenv(engine.FLAGS_ENV, "")  # said: none
+    assert engine.build_key() == plain
 
 
 def test_a_wheel_built_before_is_taken_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +249,52 @@ def test_the_pins_that_decide_everything() -> None:
 def test_set_up_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["setup", "everything"]) == 1
     assert "training" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "need"),
+    [([], "window"), (["{photo}"], "window"), (["no such file"], "offscreen"), (["faces", "{photo}"], "offscreen")],
+)
+def test_the_window_has_its_libraries_and_the_program_knows_its_command(
+    arguments: list[str], need: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photo.jpg").touch()
+    arguments = [word.format(photo=tmp_path / "photo.jpg") for word in arguments]
+    monkeypatch.setenv("FACELLM_COMMAND", "")  # so that it is as before when the test is over
+    monkeypatch.delenv("FACELLM_COMMAND")
+    monkeypatch.setattr(sys, "orig_argv", ["python3", "run.py", *arguments])
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+    seen: list[object] = []
+    monkeypatch.setattr(run, "prepare", lambda lock, need: seen.append((lock, need)))
+    monkeypatch.setattr(run, "ensure_assets", lambda: seen.append(os.environ["FACELLM_COMMAND"]))
+
+    def run_inside(inner: list[str]) -> int:
+        seen.append(inner)
+        return 0
+
+    monkeypatch.setattr(run, "run_inside", run_inside)
+    assert run.main(arguments) == 0
+    assert seen == [("desktop.txt", need), "python3 run.py", ["-P", "-m", "facellm.cli.app", *arguments]]
+    monkeypatch.setenv("FACELLM_COMMAND", "facellm")
+    run.main(arguments)
+    assert seen[4] == "facellm"
+
+
+@pytest.mark.parametrize(
+    ("platform", "python", "script", "command"),
+    [
+        ("linux", "/usr/bin/python3", "my faces/run.py", "/usr/bin/python3 'my faces/run.py'"),
+        ("win32", "python", "run.py", "python run.py"),
+        ("win32", "C:\\Python312\\python.exe", "my faces\\run.py", 'py "my faces\\run.py"'),
+    ],
+)
+def test_the_command_can_be_typed_again(
+    platform: str, python: str, script: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "orig_argv", [python, script])
+    monkeypatch.setattr(sys, "argv", [script])
+    monkeypatch.setattr(sys, "platform", platform)
+    assert run.started_as() == command
 
 
 @pytest.mark.skipif(not environment.is_ready("dev.txt"), reason="this checkout's environment was not made by run.py")

@@ -1,4 +1,4 @@
-"""What set-up does with the system: missing packages, long steps, and turns. Real processes; apt-get is a script."""
+"""What set-up does with the system: packages, long steps, turns. apt-get is a script, the rest is real."""
 
 from __future__ import annotations
 
