@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from typer.testing import CliRunner
 
 from facellm.cli.app import app
 from facellm.core.errors import FaceLLMError
+from tests.e2e.command import command, environment
 
 WINDOW = "facellm.ui.app.run_window"
 
@@ -68,3 +72,53 @@ def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WINDOW, interrupted)
     result = CliRunner().invoke(app, [])
     assert (result.exit_code, result.output) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENAMETOOLONG, "File name too long", "long.jpg"), "long.jpg: File name too long.\n"),
+        (OSError("no reason"), "no reason.\n"),
+        (PermissionError(), "PermissionError.\n"),
+        (MemoryError(), "There is not enough memory.\nClose other programs"),
+        (ValueError("first line\nsecond"), "should not have: ValueError: first line.\nPlease report this."),
+        (AssertionError(), "should not have: AssertionError.\n"),
+    ],
+)
+def test_what_nobody_has_foreseen_is_a_sentence_too(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    def broken(argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(WINDOW, broken)
+    monkeypatch.delenv("FACELLM_DEBUG", raising=False)
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert ("FACELLM_DEBUG=1" in result.stderr) != isinstance(error, MemoryError)
+    monkeypatch.setenv("FACELLM_DEBUG", "1")
+    assert "Traceback" in CliRunner().invoke(app, []).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_stdout_is_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("models", "list"), env=environment(), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("No space left on device.\n")
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+def test_a_reader_that_went_away_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as pipe:
+        done = subprocess.run(
+            command("models", "list"), env=environment(), stdout=pipe, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (141, "")

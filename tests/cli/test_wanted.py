@@ -32,6 +32,11 @@ def test_a_lone_question_may_stand_last(photo: str) -> None:
     assert wanted.questions == (Question("Is this person wearing glasses?"),)
 
 
+@pytest.mark.parametrize("question", ["Is this a hat? " * 20, "ü" * 200, "Is this\0a hat?"])
+def test_a_question_may_be_longer_than_a_name_of_a_file(photo: str, question: str) -> None:
+    assert read_wanted([photo, question], [], "all", None).questions == (Question(question.strip()),)
+
+
 @pytest.mark.parametrize(
     ("face", "labels"),
     [
@@ -74,6 +79,9 @@ def test_choices(photo: str, text: str, choices: tuple[str, ...]) -> None:
         (["PHOTO"], ["Hat?"], "A,", None, "--face takes"),
         (["PHOTO"], ["Hat?"], "all", "yes", "2 to 26 choices"),
         (["PHOTO"], ["Hat?"], "all", "yes,Yes", "different"),
+        (["PHOTO"], ["Hat?", "x" * 2001], "all", None, "2001 characters"),
+        (["PHOTO"], ["Hat?"], "A+A", None, "1 to 4 different faces"),
+        (["PHOTO"], ["Hat?"], "B,A+B+C+D+E", None, "1 to 4 different faces"),
     ],
 )
 def test_what_cannot_be_understood_says_why(

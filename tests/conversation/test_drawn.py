@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,6 +65,48 @@ def test_a_photo_opened_again_has_its_drawn_faces_with_their_threads(session: Se
     assert [face.label for face in session.open(portrait)] == ["A", "B"]
     assert asked(session, "B") == 1
     assert session.add(RIGHT).label == "C"
+
+
+def test_what_was_added_can_be_removed_with_all_that_was_asked_about_it(session: Session) -> None:
+    for box in (LEFT, RIGHT):
+        session.add(box)
+    for labels in ("A", "B", "C", ("A", "B")):
+        list(session.ask(labels, REFUSED))
+    tile = session.tile_of("B")
+    session.remove("B")
+    assert session.labels == ("A", "C", "whole")
+    assert [asked(session, "A"), asked(session, "B"), asked(session, "C")] == [1, 0, 1]
+    assert session.thread(("A", "B")) == ()
+    session.remove("C")
+    assert session.add(RIGHT).label == "B"  # the letter is given again, what belonged to it is not
+    assert asked(session, "B") == 0
+    assert not np.array_equal(session.tile_of("B"), tile)
+
+
+def test_letters_are_in_order_after_one_was_removed(session: Session, portrait: Photo) -> None:
+    for box in (LEFT, RIGHT):
+        session.add(box)
+    session.remove("B")
+    assert session.add(LEFT).label == "D"
+    assert [face.label for face in session.open(portrait)] == ["A", "C", "D"]
+
+
+def test_a_face_that_was_found_or_is_not_there_cannot_be_removed(session: Session) -> None:
+    for label in ("A", "whole"):
+        with pytest.raises(QuestionError, match="not drawn"):
+            session.remove(label)
+    with pytest.raises(QuestionError, match="no face B"):
+        session.remove("B")
+    assert session.labels == ("A", "whole")
+
+
+def test_a_face_drawn_before_keeps_its_letter(session: Session, portrait: Photo) -> None:
+    face = replace(session.add(LEFT), label="D")
+    session.remove("B")
+    session.restore(face)
+    assert session.face("D") is face
+    session.remove("D")
+    assert session.labels == ("A", "whole")
 
 
 def test_a_box_that_is_no_face_leaves_everything_as_it_was(session: Session) -> None:

@@ -23,7 +23,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Ours, with the sources, and without a terminal's colours."""
     paths = [str(Path(facellm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     plain = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "NO_COLOR": "1", "COLUMNS": "160", "TERM": "dumb"}
-    return {**os.environ, **plain, **(extra or {})}
+    own_name = {"FACELLM_COMMAND": ""}  # however the tests themselves were started
+    return {**os.environ, **plain, **own_name, **(extra or {})}
 
 
 def run(

@@ -23,9 +23,9 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="fi
 class Asking:
     """A command that has begun to answer and would go on for long."""
 
-    def __init__(self, photo: Path, *options: str) -> None:
+    def __init__(self, photos: list[Path], *options: str) -> None:
         asked = ["-q", "Describe this picture.", "--face", "whole"]
-        arguments = command("ask", *[photo] * 100, *asked, *options)
+        arguments = command("ask", *photos, *asked, *options)
         self.process = subprocess.Popen(
             arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -34,16 +34,16 @@ class Asking:
 
     def engine(self) -> int:
         """The command's one child process."""
-        pid = self.process.pid
-        (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/children")  # listed by the thread that started them
+        (child,) = " ".join(task.read_text() for task in tasks).split()
         assert "facellm.engine" in Path(f"/proc/{child}/cmdline").read_text()
         return int(child)
 
 
 @pytest.fixture
 def streaming(model: Model, photos: Path) -> Iterator[Asking]:
-    """In the middle of its first answer."""
-    asking = Asking(photos / "one.png", "--max-tokens", "1024", *model)
+    """In the middle of the first of two answers."""
+    asking = Asking([photos / "one.png", photos / "two.jpg"], "--max-tokens", "1024", *model)
     assert asking.out.readline().strip().endswith("one.png")
     assert asking.out.readline() == "The whole picture\n"
     assert asking.out.read(1)
@@ -57,7 +57,7 @@ def rows(model: Model, photos: Path) -> Iterator[Asking]:
     """In the middle of many photos, the first of which is answered."""
     # Between photos the engine waits, and a kill then only costs a new one: so there is much to ask about each.
     more = [part for number in range(40) for part in ("-q", f"Is there a hat? ({number})")]
-    asking = Asking(photos / "one.png", *more, "--max-tokens", "8", "--json", *model)
+    asking = Asking([photos / "one.png"] * 100, *more, "--max-tokens", "8", "--json", *model)
     assert asking.out.readline().startswith('{"image"')
     time.sleep(0.5)
     yield asking
@@ -66,24 +66,27 @@ def rows(model: Model, photos: Path) -> Iterator[Asking]:
 
 
 @needs_proc
-def test_an_engine_killed_in_mid_answer_is_a_clear_error(streaming: Asking) -> None:
+def test_an_engine_killed_in_mid_answer_is_a_clear_error_and_the_next_photo_is_answered(streaming: Asking) -> None:
     os.kill(streaming.engine(), signal.SIGKILL)
     out, err = streaming.process.communicate(timeout=LIMIT_S)
     assert streaming.process.returncode == 1
-    assert out.endswith("\n")
-    assert "The engine stopped working while it was answering: signal SIGKILL." in err
+    _, heading, answer = out.partition("two.jpg\nThe whole picture\n")
+    assert heading
+    assert answer.strip()
+    assert "one.png: The engine stopped working while it was answering: signal SIGKILL." in err
     assert "Traceback" not in err
 
 
 @needs_proc
-def test_an_engine_killed_leaves_an_error_row_for_machines(rows: Asking) -> None:
+def test_an_engine_killed_leaves_an_error_row_for_machines_and_the_next_photo_is_answered(rows: Asking) -> None:
     os.kill(rows.engine(), signal.SIGKILL)
-    out, err = rows.process.communicate(timeout=LIMIT_S)
-    assert rows.process.returncode == 1
-    last = json.loads(out.splitlines()[-1])
-    assert list(last) == ["image", "error"]
-    assert last["error"].startswith("The engine stopped working")
-    assert "Traceback" not in err
+    row = next(row for row in map(json.loads, rows.out) if "error" in row)
+    assert list(row) == ["image", "model", "faces", "error"]
+    assert row["error"].startswith("The engine stopped working")
+    assert len(row["faces"][0]["answers"]) < 41
+    after = json.loads(rows.out.readline())
+    assert "error" not in after
+    assert len(after["faces"][0]["answers"]) == 41
 
 
 @needs_proc
@@ -97,6 +100,17 @@ def test_ctrl_c_ends_quietly_and_takes_the_engine_along(streaming: Asking) -> No
     assert "Traceback" not in err
     assert "Interrupt" not in err
     assert not Path(f"/proc/{engine}").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_while_the_model_loads_ends_quietly(model: Model, photos: Path) -> None:
+    asking = Asking([photos / "one.png"], *model)
+    assert asking.process.stderr is not None
+    assert asking.process.stderr.readline().startswith("Loading the model")
+    asking.process.send_signal(signal.SIGINT)
+    out, err = asking.process.communicate(timeout=LIMIT_S)
+    assert (asking.process.returncode, out) == (130, "")
+    assert "Traceback" not in err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")

@@ -81,7 +81,8 @@ def test_building_offline_without_the_carriers_is_exit_code_1(home: dict[str, st
 
 def test_verify_tells_good_missing_and_damaged(home: dict[str, str]) -> None:
     done = run("models", "verify", "--json", env=home)
-    assert done.returncode == 0
+    assert done.returncode == 1
+    assert "Not as they should be: nano (missing)." in done.stderr
     states = {row["name"]: row["state"] for row in map(json.loads, done.stdout.splitlines())}
     assert states == {
         "face-landmarker": "ok", "yunet": "ok", "smollm2-135m-q4_1": "missing", "clip-vit-b16-int8": "missing",
@@ -96,10 +97,16 @@ def test_verify_tells_good_missing_and_damaged(home: dict[str, str]) -> None:
     assert "64184e22" in row["message"]
 
 
-def test_verify_reads_the_nano_in_full(home_with_nano: dict[str, str]) -> None:
+def test_verify_reads_the_nano_in_full_and_misses_no_part_that_it_was_built_of(
+    home_with_nano: dict[str, str], assets: AssetStore
+) -> None:
+    part = Path(home_with_nano["FACELLM_HOME"]) / "assets" / assets.asset("smollm2-135m-q4_1").file
+    part.unlink()  # the link, not the part
     done = run("models", "verify", "--json", env=home_with_nano)
     assert done.returncode == 0, done.stderr
-    assert {json.loads(line)["state"] for line in done.stdout.splitlines()} == {"ok"}
+    states = {row["name"]: row["state"] for row in map(json.loads, done.stdout.splitlines())}
+    assert states.pop("smollm2-135m-q4_1") == "missing"
+    assert set(states.values()) == {"ok"}
     llm = Path(run("models", "path", env=home_with_nano).stdout.splitlines()[0])
     data = llm.read_bytes()
     llm.unlink()  # the link, not the model

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from facellm.core.command import command
 from facellm.models.gguf_header import HeaderError
 from facellm.models.nano.pair import LANGUAGE_FILE, MMPROJ_FILE
 from facellm.models.packages import ModelMissing, find_package, list_packages
@@ -132,7 +133,7 @@ def test_the_nano_not_built_says_how(store: AssetStore, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelMissing) as caught:
         find_package("nano", store)
-    assert "facellm models build nano" in caught.value.hint
+    assert command("models", "build", "nano") in caught.value.hint
 
 
 def test_models_are_listed_with_the_nano_first_and_broken_ones_left_out(store: AssetStore) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from facellm.core.command import command
 from facellm.models.manifest import Source
 from facellm.models.store import AssetCorrupt, AssetMissing, AssetStore, SourceFailed, StoreUnwritable
 from tests.models.file_server import PAYLOAD, FileServer, asset_from
@@ -132,7 +133,7 @@ def test_offline_still_gives_what_is_there(store_of: Make, server: FileServer, m
 def test_path_fetches_nothing(store_of: Make, server: FileServer) -> None:
     with pytest.raises(AssetMissing) as caught:
         store_of(Source("url", server.url)).path("thing")
-    assert "facellm models ensure" in caught.value.hint
+    assert command("models", "ensure") in caught.value.hint
     assert server.ranges == []
 
 

@@ -16,7 +16,7 @@ from facellm.core.ask import Answer, ChoiceProbability, Question, Timings, Turn
 from facellm.core.aspects import ASPECTS, aspect
 from facellm.core.canary import waves
 from facellm.core.errors import FaceLLMError, ModelPartError
-from facellm.core.faces import Face, FaceBox, Facts, Photo, face_label
+from facellm.core.faces import Face, FaceBox, Facts, Photo, face_label, next_label
 from facellm.core.package import ModelPackage
 
 
@@ -27,6 +27,13 @@ def test_face_labels_count_like_columns_of_a_table(index: int, label: str) -> No
 
 def test_a_thousand_faces_have_a_thousand_labels() -> None:
     assert len({face_label(index) for index in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize(
+    ("taken", "label"), [("", "A"), ("A", "B"), ("A C", "D"), ("Z", "AA"), ("A AZ", "BA"), ("Y AA Z", "AB")]
+)
+def test_the_next_label_comes_after_all_that_are_taken(taken: str, label: str) -> None:
+    assert next_label(taken.split()) == label
 
 
 def test_iou_of_equal_half_and_apart() -> None:

@@ -25,9 +25,12 @@ UNFINISHED = {"length": "The answer was cut at --max-tokens.", "stopped": "The a
 
 
 class Writer(Protocol):
-    """Takes the answers of one photo after the other: ``photo``, then ``face`` and ``answer``s, then ``end``."""
+    """Takes one photo after the other: ``photo``, then ``face`` and ``answer``s, then ``end``.
 
-    def photo(self, path: Path, /) -> None: ...
+    ``failed`` may come instead of any of them; then the next photo begins.
+    """
+
+    def photo(self, path: Path, model: dict[str, object], /) -> None: ...
 
     def face(self, session: Session, labels: tuple[str, ...], /) -> None: ...
 
@@ -49,7 +52,7 @@ class TextWriter:
         self._questions = len(wanted.questions) > 1
         self._at_start = True
 
-    def photo(self, path: Path) -> None:
+    def photo(self, path: Path, _model: dict[str, object]) -> None:
         if len(self._wanted.photos) > 1:
             self._line(str(path), "bold underline")
 
@@ -105,18 +108,17 @@ class TextWriter:
 
 
 class JsonWriter:
-    """One object a photo and line, written when the photo's last answer is there."""
+    """One object a photo and line, written when the photo's last answer is there, or when it fails."""
 
-    def __init__(self, model: dict[str, object]) -> None:
-        self._model = model
+    def __init__(self) -> None:
         self._row: dict[str, object] = {}
         self._faces: list[dict[str, object]] = []
         self._answers: list[dict[str, object]] = []
         self._encode_s = 0.0
 
-    def photo(self, path: Path) -> None:
+    def photo(self, path: Path, model: dict[str, object]) -> None:
         self._faces = []
-        self._row = {"image": str(path), "model": self._model, "faces": self._faces}
+        self._row = {"image": str(path), "model": model, "faces": self._faces}
 
     def face(self, session: Session, labels: tuple[str, ...]) -> None:
         face = session.face(labels[0]) if len(labels) == 1 else None
@@ -142,10 +144,16 @@ class JsonWriter:
         self._faces[-1]["encode_s"] = number(self._encode_s)
 
     def end(self, note: str) -> None:
-        write_json(self._row | ({"note": note} if note else {}))
+        self._write({"note": note} if note else {})
 
     def failed(self, path: Path, error: FaceLLMError) -> None:
-        write_json({"image": str(path), "error": str(error)})
+        """With the answers that were there before it failed."""
+        self._row = self._row or {"image": str(path)}
+        self._write({"error": str(error)})
+
+    def _write(self, last: dict[str, object]) -> None:
+        row, self._row = self._row | last, {}
+        write_json(row)
 
 
 def _answer_row(question: Question, answer: Answer) -> dict[str, object]:

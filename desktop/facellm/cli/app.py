@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from facellm.cli.ask import ask
 from facellm.cli.doctor import doctor
@@ -19,7 +21,7 @@ from facellm.cli.faces import faces
 from facellm.cli.models import models_app
 from facellm.cli.output import show_error
 from facellm.cli.train import evaluate_app, train
-from facellm.core.errors import FaceLLMError
+from facellm.cli.unexpected import as_error, wants_traceback
 
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
 _PHOTO = "facellm.photo"
@@ -39,15 +41,27 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except FaceLLMError as error:
-            show_error(error)
-            ctx.exit(FAILED)
+        except (TyperException, typer.Exit, typer.Abort):  # wrong usage, and exit codes that a command chose
+            raise
         except BrokenPipeError:
-            # What is still buffered would fail again, with a traceback, when Python flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_unwritten()
             ctx.exit(BROKEN_PIPE)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
+        except Exception as error:  # noqa: BLE001 - the outermost boundary: also of what nobody has foreseen
+            if wants_traceback():
+                traceback.print_exception(error)
+            show_error(as_error(error))
+            _drop_unwritten()
+            ctx.exit(FAILED)
+
+
+def _drop_unwritten() -> None:
+    """What a full disk or a closed pipe did not take would fail again, with a traceback, when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

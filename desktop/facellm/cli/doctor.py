@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from facellm.cli.output import printable, write_json
+from facellm.core.command import command
 
 #: Packages whose version decides how things behave.
 PACKAGES = ("llama-cpp-python", "mediapipe", "PySide6-Essentials", "opencv-python-headless", "numpy", "pillow", "gguf")
@@ -131,5 +132,5 @@ def _models(store: Any, problems: list[str]) -> dict[str, str]:
         for package in list_packages(store)
     }
     if not found:
-        problems.append("No model is here. Run: facellm models build nano")
+        problems.append(f"No model is here. Run: {command('models', 'build', 'nano')}")
     return found

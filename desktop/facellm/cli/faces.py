@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facellm.cli.output import Progress, box_row, facts_row, number, printable, show_error, write_json
+from facellm.cli.unexpected import as_error
+from facellm.core.errors import FaceLLMError
 
 if TYPE_CHECKING:
     from facellm.core.faces import Face, Photo
@@ -24,7 +26,8 @@ def faces(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write the picture with its boxes, and the exact square that the model would receive of each face.",
+            help="Write the picture with its boxes, and the exact square that the model would receive of each face; "
+            "files that are there already stay as they are.",
             show_default=False,
         ),
     ] = None,
@@ -34,10 +37,10 @@ def faces(
 
     A photo without faces is an answer (exit code 0); one that cannot be read is not (exit code 1, after the others).
     """
-    from facellm.core.errors import FaceLLMError
+    from facellm.cli.saving import Saver
     from facellm.vision.decode import load_photo
 
-    saver = _Saver(save, model) if save is not None else None
+    saver = Saver(save, _tile(model)) if save is not None else None
     failed = False
     with Progress() as progress, open_finder() as finder:
         for path in photos:
@@ -46,7 +49,8 @@ def faces(
                 photo = load_photo(path)
                 found = list(finder.find(photo))
                 saved = saver.save(path, photo, found) if saver is not None else []
-            except FaceLLMError as error:
+            except (FaceLLMError, MemoryError) as raised:
+                error = as_error(raised)
                 progress.clear()
                 failed = True
                 if json:
@@ -60,6 +64,14 @@ def faces(
                 typer.echo(_text(path, photo, found, saved))
     if failed:
         raise typer.Exit(1)
+
+
+def _tile(model: str) -> int:
+    """The side of the square that the model takes. Raises ``ModelMissing``."""
+    from facellm.models.packages import find_package
+    from facellm.models.store import AssetStore
+
+    return find_package(model, AssetStore()).tile
 
 
 def open_finder() -> FaceFinder:
@@ -103,45 +115,3 @@ def _text(path: Path, photo: Photo, found: list[Face], saved: list[Path]) -> str
         known = {name: value for name, value in facts_row(face.facts).items() if value is not None}
         lines.append("     " + "  ".join(f"{name} {value:g}" for name, value in known.items()))
     return printable("\n".join([*lines, *(f"  wrote {file}" for file in saved)]))
-
-
-class _Saver:
-    """Writes pictures into one folder; names are never used twice in a run."""
-
-    def __init__(self, folder: Path, model: str) -> None:
-        """Raises ``ModelMissing``: without the model its tile is not known."""
-        from facellm.models.packages import find_package
-        from facellm.models.store import AssetStore
-
-        self._tile = find_package(model, AssetStore()).tile
-        self._folder = folder
-        self._used: set[str] = set()
-
-    def save(self, path: Path, photo: Photo, found: list[Face]) -> list[Path]:
-        """The annotated picture and one tile a face, PNG. Raises ``SaveError``."""
-        from PIL import Image
-
-        from facellm.cli.annotate import SaveError, annotated
-        from facellm.vision.crop import face_tile
-
-        stem = self._stem(path.stem)
-        pictures = {f"{stem}-faces.png": annotated(photo, found)}
-        pictures |= {f"{stem}-{face.label}.png": face_tile(photo, face, self._tile) for face in found}
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            for name, pixels in pictures.items():
-                Image.fromarray(pixels).save(self._folder / name)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise SaveError(
-                f"Cannot write into {self._folder}: {reason}.", "Give --save a folder that you may write."
-            ) from error
-        return [self._folder / name for name in pictures]
-
-    def _stem(self, stem: str) -> str:
-        free, count = stem, 1
-        while free in self._used:
-            count += 1
-            free = f"{stem}-{count}"
-        self._used.add(free)
-        return free

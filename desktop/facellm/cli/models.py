@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facellm.cli.output import Progress, printable, write_json
+from facellm.core.command import command
 from facellm.core.errors import FaceLLMError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def list_models(json: JsonOption = False) -> None:
             ],
         )
     else:
-        typer.echo("No model is here yet. Run: facellm models build nano")
+        typer.echo(f"No model is here yet. Run: {command('models', 'build', 'nano')}")
     typer.echo(f"Add one: a folder in {store.models} with its language GGUF and its mmproj GGUF.")
 
 
@@ -74,7 +75,10 @@ def _show(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     table = Table(*heads, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(printable(cell), overflow="fold") for cell in row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    with console.capture() as shown:  # written by us: rich ends the process by itself when a reader went away
+        console.print(table)
+    typer.echo(shown.get(), nl=False)
 
 
 @models_app.command()
@@ -119,11 +123,15 @@ def _teller(progress: Progress) -> Callable[[str, float], None]:
 
 @models_app.command()
 def verify(json: JsonOption = False) -> None:
-    """Read every asset and the embedded model in full and compare hashes. Exit code 1 when something is wrong."""
+    """Read every asset and the embedded model in full and compare hashes.
+
+    Exit code 1 when one of them is damaged, or missing; the parts of which the model was built may be missing.
+    """
+    from facellm.models.ensure import FACE_MODELS
     from facellm.models.store import AssetStore
 
     store = AssetStore()
-    names = [*store.names(), "nano"]
+    needed, names = {*FACE_MODELS, "nano"}, [*store.names(), "nano"]
     rows = []
     with Progress() as progress:
         for name in names:
@@ -135,9 +143,22 @@ def verify(json: JsonOption = False) -> None:
             write_json(dict(zip(("name", "state", "message", "path"), row, strict=True)))
     else:
         _show(("file", "state", "path"), [(name, said or state, path) for name, state, said, path in rows])
-    damaged = [name for name, state, _, _ in rows if state == "damaged"]
-    if damaged:
-        raise Unverified(f"Not as they should be: {', '.join(damaged)}.", "Run: facellm models ensure")
+    wrong = {name: state for name, state, _, _ in rows if state == "damaged" or (state == "missing" and name in needed)}
+    if wrong:
+        said = ", ".join(f"{name} ({state})" for name, state in wrong.items())
+        raise Unverified(
+            f"Not as they should be: {said}.", _remedy({name: wrong[name] for name in wrong if name in needed})
+        )
+
+
+def _remedy(wrong: dict[str, str]) -> str:
+    """What to do, by the states of those that are wrong and without which nothing can be asked."""
+    build = {"nano"} if wrong.get("nano") == "damaged" else set()  # ensure looks at its headers only
+    commands = [command("models", "ensure")] if wrong.keys() - build else []
+    commands += [command("models", "build", "nano")] if build else []
+    if not commands:
+        return "Delete the damaged files: they are fetched again when a model is built."
+    return f"Run: {', then: '.join(commands)}"
 
 
 def _asset_state(store: AssetStore, name: str) -> tuple[str, str, Path]:
@@ -166,7 +187,7 @@ def _nano_state(store: AssetStore) -> tuple[str, str, Path]:
     if damaged:
         return "damaged", f"{' and '.join(damaged)}: not the bytes that were built", folder
     if not nano_is_current(store):
-        return "outdated", "built from other deltas; run: facellm models ensure", folder
+        return "outdated", f"built from other deltas; run: {command('models', 'ensure')}", folder
     return ("ok", "", folder) if damaged == [] else ("unrecorded", "", folder)
 
 

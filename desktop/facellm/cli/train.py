@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from facellm.core.command import command
 from facellm.core.errors import FaceLLMError
 
 evaluate_app = typer.Typer(help="Measure a model on labelled faces.", no_args_is_help=True)
@@ -42,7 +43,7 @@ def train(recipe: Annotated[Path, typer.Argument(help="A recipe, for example tra
     where = f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()} {platform.system()}, recipe {recipe.name}"
     deltas = train_nano(read_recipe(recipe), trained=where)
     typer.echo(f"Deltas: {deltas}")
-    typer.echo(f"Try them: facellm models build nano --deltas {deltas} --out FOLDER")
+    typer.echo(f"Try them: {command('models', 'build', 'nano')} --deltas {deltas} --out FOLDER")
 
 
 @evaluate_app.command()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os.path
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
+from facellm.conversation.session import QuestionError, check_question
 from facellm.core.ask import Question
+from facellm.core.command import command
 from facellm.core.faces import WHOLE
 from facellm.core.prompt import choice_keys
 
@@ -28,21 +31,28 @@ class Wanted:
 
 
 def read_wanted(arguments: list[str], questions: list[str], face: str, choices: str | None) -> Wanted:
-    """Raises ``typer.BadParameter``, which is wrong usage (exit code 2)."""
+    """Raises ``typer.BadParameter``, which is wrong usage (exit code 2), before anything is loaded or read."""
     photos, questions = _photos_and_questions(arguments, questions)
     options = _choices(choices)
     if any(not question.strip() for question in questions):
         raise typer.BadParameter("A question is empty.")
-    return Wanted(
+    wanted = Wanted(
         tuple(Path(photo) for photo in photos),
         tuple(Question(question.strip(), options) for question in questions),
         _faces(face),
     )
+    try:
+        for labels in wanted.faces or ((WHOLE,),):
+            for asked in wanted.questions:
+                check_question(asked, labels)
+    except QuestionError as error:
+        raise typer.BadParameter(f"{error} {error.hint}") from error
+    return wanted
 
 
 def _photos_and_questions(arguments: list[str], questions: list[str]) -> tuple[list[str], list[str]]:
     last = arguments[-1]
-    is_file = Path(last).exists()
+    is_file = os.path.exists(last)  # noqa: PTH110 - a question too long for a file's name makes pathlib raise
     if questions:
         if last.rstrip().endswith("?") and not is_file:
             raise typer.BadParameter(
@@ -51,7 +61,7 @@ def _photos_and_questions(arguments: list[str], questions: list[str]) -> tuple[l
         return arguments, questions
     if len(arguments) == 1:
         missing = "a question" if is_file else "a photo and a question"
-        raise typer.BadParameter(f'Give {missing}: facellm ask PHOTO "Is this person wearing glasses?"')
+        raise typer.BadParameter(f'Give {missing}: {command("ask")} PHOTO "Is this person wearing glasses?"')
     if is_file:
         raise typer.BadParameter(
             f'The last argument, "{last}", is a file and no question. Write -q before the question.'

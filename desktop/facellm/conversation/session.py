@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from facellm.conversation.letters import legend, to_images, to_letters
 from facellm.conversation.thread import HISTORY_CHARACTERS, Exchange, turns
-from facellm.core.ask import Answer, Question, Timings, Turn
+from facellm.core.ask import MOST_CHARACTERS, Answer, Question, Timings, Turn
 from facellm.core.errors import FaceLLMError
-from facellm.core.faces import WHOLE, Face, FaceBox, Photo, RgbImage, face_label
+from facellm.core.faces import WHOLE, Face, FaceBox, Photo, RgbImage, next_label
 from facellm.core.policy import Verdict, judge
 from facellm.core.prompt import choice_keys
 from facellm.engine.protocol import AskEvent, AskRequest, Done, Token
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 Labels: TypeAlias = str | tuple[str, ...]
 Event: TypeAlias = AskEvent
 
-#: A longer question would push the picture out of a context of 2048 tokens.
-MOST_CHARACTERS = 2000
 #: Training has comparisons of two and three pictures.
 MOST_FACES = 4
 
@@ -68,17 +66,38 @@ class Session:
         return faces
 
     def add(self, box: FaceBox) -> Face:
-        """The face in a box drawn by hand, in photo pixels, with the next free letter; the others keep theirs.
+        """The face in a box drawn by hand, in photo pixels, with the letter after the last; the others keep theirs.
 
         Raises ``BoxError`` for a box that cannot be a face, ``QuestionError`` without a photo or a finder.
         """
         photo = self.photo
         if self._finder is None:
             raise QuestionError("The face models are not loaded.", "Ask about the whole picture.")
-        face = replace(self._finder.measure_box(photo, box), label=face_label(len(self._faces)))
+        face = replace(self._finder.measure_box(photo, box), label=next_label(self._faces))
+        self.restore(face)
+        return face
+
+    def restore(self, face: Face) -> None:
+        """A face that was drawn on this photo before there was this session, under the letter that it has."""
         self._faces = {**self._faces, face.label: face}  # a question in another thread sees all of it or nothing
         self._drawn[self._key] = (*self._drawn.get(self._key, ()), face)
-        return face
+
+    def remove(self, label: str) -> None:
+        """Take back a face that was added, with all that was asked about it; the others keep their letters.
+
+        Raises ``QuestionError`` for a face that was found in the photo, or that is not there.
+        """
+        self.face(label)
+        drawn = self._drawn.get(self._key, ())
+        left = tuple(face for face in drawn if face.label != label)
+        if left == drawn:
+            raise QuestionError(f"Face {label} was not drawn by hand.", "Only faces that were added can be removed.")
+        self._drawn[self._key] = left
+        self._faces = {name: face for name, face in self._faces.items() if name != label}
+        self._tiles.pop(label, None)  # the letter may be given again
+        for key in list(self._threads):
+            if key[0] == self._key and label in key[1]:
+                self._threads.pop(key, None)
 
     @property
     def photo(self) -> Photo:
@@ -104,11 +123,13 @@ class Session:
         from facellm.vision.crop import face_tile, whole_tile
 
         face = self.face(label)
-        if label not in self._tiles:
+        tile = self._tiles.get(label)
+        if tile is None:
             photo = self.photo
             tile = whole_tile(photo, self._tile) if face is None else face_tile(photo, face, self._tile)
-            self._tiles[label] = tile
-        return self._tiles[label]
+            if self._faces.get(label) is face:  # else it was removed meanwhile
+                self._tiles[label] = tile
+        return tile
 
     def thread(self, label: Labels) -> tuple[Exchange, ...]:
         """Everything asked about this face (or these faces together), refusals and stopped answers included."""
@@ -137,7 +158,7 @@ class Session:
         answer. Raises ``QuestionError`` at once, ``EngineError`` while streaming.
         """
         labels = _several(label)
-        _check(question, labels)
+        check_question(question, labels)
         tiles = tuple(self.tile_of(name) for name in labels)
         verdict = judge(question.text, question.choices)
         thread = self._threads.setdefault((self._key, labels), [])
@@ -190,7 +211,8 @@ def _several(label: Labels) -> tuple[str, ...]:
     return (label,) if isinstance(label, str) else tuple(label)
 
 
-def _check(question: Question, labels: tuple[str, ...]) -> None:
+def check_question(question: Question, labels: tuple[str, ...]) -> None:
+    """Raise ``QuestionError`` for a question that no photo could be asked, whatever is on it."""
     if not question.text.strip():
         raise QuestionError("The question is empty.", "Write what you want to know.")
     if len(question.text) > MOST_CHARACTERS:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: A longer question would push the picture out of a context of 2048 tokens.
+MOST_CHARACTERS = 2000
+
 
 @dataclass(frozen=True, slots=True)
 class Question:

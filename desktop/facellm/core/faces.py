@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -104,3 +105,16 @@ def face_label(index: int) -> str:
         index, letter = divmod(index - 1, 26)
         label = chr(ord("A") + letter) + label
     return label
+
+
+def next_label(taken: Iterable[str]) -> str:
+    """The letter after the last of ``taken``: gaps stay, so that faces in the order of their letters remain so."""
+    return face_label(max(map(_label_index, taken), default=-1) + 1)
+
+
+def _label_index(label: str) -> int:
+    """``face_label`` backwards."""
+    index = 0
+    for letter in label:
+        index = 26 * index + ord(letter) - ord("A") + 1
+    return index - 1

@@ -15,6 +15,7 @@ import llama_cpp.mtmd_cpp as mtmd
 
 from facellm.engine.errors import BadModel, NoGpu, OutOfMemory
 from facellm.engine.llama_devices import gpu_names
+from facellm.engine.package_check import again
 from facellm.engine.protocol import EngineOptions
 
 #: Sequences that one decode may hold: the picture's own and one for each question of ``choose``.
@@ -29,7 +30,6 @@ WEIGHTS_PER_THREAD = 128 << 20
 ALL_LAYERS = 999
 
 _ERROR, _CONTINUED = 4, 5  # enum ggml_log_level
-_AGAIN = "Fetch or build the model again; facellm models verify shows which file is wrong."
 #: Words in llama.cpp's log when memory, not the file, was the trouble.
 _NO_MEMORY = ("failed to allocate", "unable to allocate", "out of memory", "cannot allocate", "bad_alloc")
 
@@ -175,7 +175,7 @@ def _teller(on_progress: Callable[[float], None]) -> Callable[[float, Any], bool
 def _load_failure(path: Path) -> BadModel | OutOfMemory:
     if any(words in line.lower() for _, line in LOG for words in _NO_MEMORY):
         return OutOfMemory(f"{path.name} does not fit into memory: {reason()}", "Choose a smaller model.")
-    return BadModel(f"{path.name} cannot be loaded: {reason()}", _AGAIN)
+    return BadModel(f"{path.name} cannot be loaded: {reason()}", again(path))
 
 
 def _native_path(path: Path) -> bytes:

@@ -10,9 +10,11 @@ from typing import Any
 
 import psutil
 
+from facellm.core.command import command
 from facellm.core.package import ModelPackage
 from facellm.engine.errors import BadModel, MissingProjector, OutOfMemory, WrongPair
 from facellm.models.gguf_header import HeaderError, check_whole, read_header
+from facellm.models.nano.pair import LANGUAGE_FILE, MMPROJ_FILE
 
 #: Bytes that the process needs beside weights and KV state: interpreter, llama.cpp, compute buffers. Measured with
 #: the nano: resident 427 MB with 303 MB of weights and a KV state of 47 MB at 2048 tokens; rounded up.
@@ -21,7 +23,6 @@ WORKSPACE = 128 << 20
 BUFFERS = 0.12
 
 _ELSEWHERE = "It should lie in {}."
-_AGAIN = "Fetch or build the model again; facellm models verify shows which file is wrong."
 
 
 _SPLIT = re.compile(r"-00001-of-(\d{5})\.gguf$")
@@ -67,6 +68,13 @@ def check_memory(package: ModelPackage, headers: PackageHeaders, context: int) -
         )
 
 
+def again(path: Path) -> str:
+    """What to do about a model file that is no good: ours is built, anybody else's was fetched or converted."""
+    if path.name in (LANGUAGE_FILE, MMPROJ_FILE):
+        return f"Run: {command('models', 'build', 'nano')}"
+    return "Fetch or convert it again."
+
+
 def stored_bytes(path: Path) -> int:
     """Size of a model file, with the others of its set where a model is split into several."""
     return sum(part.stat().st_size for part in _parts(path))
@@ -105,7 +113,7 @@ def _header(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise BadModel(f"{Path(error.filename).name} is missing.", _ELSEWHERE.format(path.parent)) from error
     except HeaderError as error:
-        raise BadModel(str(error), _AGAIN) from error
+        raise BadModel(str(error), again(path)) from error
     except OSError as error:
         raise BadModel(f"{path.name} cannot be read: {error.strerror}.", "Check the file's permissions.") from error
     return header

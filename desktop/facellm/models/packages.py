@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from facellm.core.command import command
 from facellm.core.errors import FaceLLMError
 from facellm.core.package import ModelPackage
 from facellm.models.gguf_header import read_header
@@ -51,7 +52,7 @@ def find_package(name: str, store: AssetStore) -> ModelPackage:
     if package is not None:
         return package
     if name == NANO:
-        raise ModelMissing("The embedded model is not built yet.", "Run: facellm models build nano")
+        raise ModelMissing("The embedded model is not built yet.", f"Run: {command('models', 'build', 'nano')}")
     path = Path(name).expanduser()
     if name and path.is_dir():
         return read_package(path)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from facellm.core.command import command
 from facellm.core.errors import FaceLLMError
 from facellm.models.download import DownloadError
 from facellm.models.filelock import locked
@@ -126,7 +127,7 @@ class AssetStore:
         """
         asset, file = self._manifest[name], self.file(name)
         if not file.is_file():
-            raise AssetMissing(f"{asset.title} is not on this computer.", "Run: facellm models ensure")
+            raise AssetMissing(f"{asset.title} is not on this computer.", f"Run: {command('models', 'ensure')}")
         stamp = self.assets / f".{asset.file}.verified"
         state: list[object] = [str(file), file.stat().st_size, file.stat().st_mtime_ns, asset.sha256]
         if trust_stamp and _read_stamp(stamp) == state:
@@ -136,7 +137,7 @@ class AssetStore:
             stamp.unlink(missing_ok=True)
             raise AssetCorrupt(
                 f"{file.name} is not what it should be: its sha256 is {found}, expected {asset.sha256}.",
-                "Run: facellm models ensure",
+                f"Run: {command('models', 'ensure')}",
             )
         _write_stamp(stamp, state)
 

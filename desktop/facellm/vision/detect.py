@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facellm.core.command import command
 from facellm.core.errors import ModelPartError
 from facellm.core.faces import FaceBox, RgbImage
 from facellm.vision.warp import apply, cut, invert, upright
@@ -75,7 +76,7 @@ class FaceDetector:
             buffer = np.frombuffer(yunet.read_bytes(), np.uint8)
         except OSError as error:
             raise ModelPartError(
-                f"The face detection model could not be read: {error.strerror}.", "Run: facellm models verify"
+                f"The face detection model could not be read: {error.strerror}.", f"Run: {command('models', 'verify')}"
             ) from error
         try:
             self._net = cv2.FaceDetectorYN.create(
@@ -84,7 +85,7 @@ class FaceDetector:
             self._net.detect(np.zeros((LOOK_SIDE, LOOK_SIDE, 3), np.uint8))
         except cv2.error as error:
             raise ModelPartError(
-                f"{yunet.name} is not a usable face detection model.", "Run: facellm models verify"
+                f"{yunet.name} is not a usable face detection model.", f"Run: {command('models', 'verify')}"
             ) from error
 
     def find(self, pixels: RgbImage) -> list[Found]:

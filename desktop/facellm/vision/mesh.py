@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facellm.core.command import command
 from facellm.core.errors import ModelPartError
 from facellm.core.faces import RgbImage
 
@@ -34,7 +35,7 @@ CONFIDENCE = 0.3
 
 #: What a ``.task``, which is a zip file, must hold.
 _MEMBERS = {"face_detector.tflite", "face_landmarks_detector.tflite", "face_blendshapes.tflite"}
-_HINT = "Run: facellm models verify"
+_HINT = f"Run: {command('models', 'verify')}"
 
 #: Tasks that are open. They must never be collected unclosed, see above.
 _OPEN: set[Any] = set()
