@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,12 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
 from facellm.models.store import AssetStore
+from facellm.ui import build as build_module
 from facellm.ui.backend import LocalBackend
 from facellm.ui.build import Build, BuildCancelled, BuildFailed
 from facellm.ui.presenters.engine import Phase
 from facellm.ui.tasks import ignore
+from facellm.ui.window import MainWindow
 
 
 @pytest.fixture
@@ -58,7 +62,9 @@ def test_a_build_reports_and_ends_when_cancelled_leaving_no_half_files(parts_onl
     thread = threading.Thread(target=run)
     thread.start()
     assert begun.wait(120), heard
+    before = time.monotonic()
     build.cancel()
+    assert time.monotonic() - before < 0.1  # the window's own thread calls it
     thread.join(10)
     assert ended == ["cancelled"]
     assert not list((parts_only / "models" / "nano").glob("*.part"))
@@ -70,6 +76,47 @@ def test_a_build_cancelled_before_it_began_does_not_begin() -> None:
     build.cancel()
     with pytest.raises(BuildCancelled):
         build.run(ignore)
+
+
+def test_a_child_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    deaf = 'import time; print(\'{"stage": "deaf", "share": 0.1}\', flush=True); time.sleep(600)'
+    monkeypatch.setattr(build_module, "_START", deaf)
+    monkeypatch.setattr(build_module, "GRACE_S", 0.2)
+    build = Build()
+    with pytest.raises(BuildCancelled):
+        build.run(lambda _: build.cancel())
+
+
+def test_a_build_cancelled_while_its_child_starts_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    build, start = Build(), build_module._start_child
+
+    def slow() -> subprocess.Popen[str]:
+        process = start()
+        build.cancel()
+        return process
+
+    monkeypatch.setattr(build_module, "_start_child", slow)
+    with pytest.raises(BuildCancelled):
+        build.run(ignore)
+
+
+def test_a_cancel_right_after_the_start_is_not_lost(qtbot, bare: MainWindow, parts_only: Path) -> None:
+    bare.studio.engine.build()
+    bare.studio.engine.cancel_build()
+    assert bare.setup._stage.text() == "Cancelling"
+    qtbot.waitUntil(lambda: bare.studio.engine.state.phase is Phase.MISSING, timeout=30_000)
+    assert bare.studio.engine.state.message == ""
+    assert not list(parts_only.glob("models/nano/*.gguf"))
+
+
+def test_closing_the_window_ends_the_build(qtbot, bare: MainWindow, parts_only: Path) -> None:
+    bare.studio.engine.build()
+    build = bare.studio.engine._build
+    assert build is not None
+    qtbot.waitUntil(lambda: build._process is not None, timeout=30_000)
+    bare.close()
+    assert build.cancelled
+    assert build._process is None
 
 
 def test_the_card_shows_progress_and_why_it_failed(

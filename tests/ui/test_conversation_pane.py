@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from PySide6.QtGui import QAccessible
+from PySide6.QtGui import QAccessible, QGuiApplication
 
 from facellm.core.ask import Answer, Timings
 from facellm.ui.panes import conversation
@@ -90,6 +90,44 @@ def test_an_ended_answer_is_shown_at_once(pane: ConversationPane, answering: Exc
     answering.status = Status.DONE
     pane.renew(answering)
     assert pane.views[1].findChild(MarkdownView).toPlainText() == "Soft daylight."
+
+
+LONG = "https://example.org/" + "averylongpathwithoutanyspaces" * 6
+
+
+def test_a_long_word_wraps_and_does_not_make_the_thread_wider(qtbot, pane: ConversationPane) -> None:
+    failed = Exchange("A", "Short?", Status.FAILED, error=f"There is no file {LONG}.", hint="Check the path.")
+    noted = Exchange("A", f"Is {LONG} this person?", Status.DONE, f"No, {LONG} is not.", note=f"See {LONG}.")
+    pane.show_thread((failed, noted), "")
+    for width in (400, 900, 335):
+        pane.resize(width, 300)
+        qtbot.wait(50)
+        assert pane._body.width() == pane.viewport().width() <= width
+        asked = [view._question for view in pane.views]
+        assert asked[0].width() < 100  # as narrow as its text
+        assert asked[1].width() <= 0.86 * pane.views[1].width()
+        for text in (asked[1], pane.views[0]._card_text, pane.views[1]._answer):
+            assert text.document().idealWidth() <= text.viewport().width()
+            assert text.document().size().height() <= text.viewport().height() + 1  # all of it is seen
+
+
+def test_a_question_is_copied_as_it_was_written(pane: ConversationPane) -> None:
+    question = f"Is {LONG} this person?"
+    pane.show_thread((Exchange("A", question),), "")
+    bubble = pane.views[0]._question
+    bubble.selectAll()
+    bubble.copy()
+    assert QGuiApplication.clipboard().text() == question
+
+
+def test_the_line_under_an_answer_does_not_make_a_narrow_thread_wider(qtbot, pane: ConversationPane) -> None:
+    cut = Exchange("A", "Describe the pose.", Status.LENGTH, SENTENCE)
+    cut.answer = Answer(SENTENCE, Timings(first_token_s=12.3, tokens=4000, tokens_per_s=0.4))
+    pane.show_thread((cut,), "")
+    pane.resize(240, 300)
+    qtbot.wait(50)
+    assert pane._body.width() == pane.viewport().width() <= 240
+    assert pane.views[0]._copy.visibleRegion().boundingRect() == pane.views[0]._copy.rect()
 
 
 @pytest.fixture

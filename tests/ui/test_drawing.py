@@ -39,7 +39,7 @@ def test_a_drag_any_way_is_a_box_inside_the_photo(drawing: BoxDrawing) -> None:
     drawing.drawn.connect(drawn.append)
     drawing.press(QPointF(500, 300))
     assert not drawing.active
-    assert drawing.drag(QPointF(700, 100), 8)
+    assert drawing.drag(QPointF(700, 100), 1)
     assert drawing.active
     drawing.release()
     assert drawn == [FaceBox(500, 100, 100, 200, 1.0)]
@@ -53,11 +53,11 @@ def test_a_short_drag_or_one_beside_the_photo_is_a_click(drawing: BoxDrawing) ->
     drawing.drawn.connect(drawn.append)
     for start, stop in ((QPointF(100, 100), QPointF(103, 104)), (QPointF(-50, 10), QPointF(-5, 90))):
         drawing.press(start)
-        drawing.drag(QPointF(300, 300), 8)
-        drawing.drag(stop, 8)
+        drawing.drag(QPointF(300, 300), 1)
+        drawing.drag(stop, 1)
         drawing.release()
         assert not drawing.active
-    assert not drawing.drag(QPointF(300, 300), 8)  # the button is up
+    assert not drawing.drag(QPointF(300, 300), 1)  # the button is up
     assert drawn == []
 
 
@@ -91,7 +91,7 @@ def test_while_a_face_is_measured_nothing_else_is_drawn(drawing: BoxDrawing) -> 
     for _ in range(3):
         drawing.key(Qt.Key.Key_Enter, False, 10)
     drawing.press(QPointF(10, 10))
-    drawing.drag(QPointF(90, 90), 8)
+    drawing.drag(QPointF(90, 90), 1)
     drawing.release()
     assert drawn == [FaceBox(200, 100, 200, 200, 1.0)]
     assert drawing.hint == ""
@@ -266,6 +266,7 @@ def test_b_is_face_b_where_there_is_one_and_then_control_b_draws(qtbot, bare: Ma
 def test_a_box_too_small_is_explained_and_the_card_comes_back(qtbot, bare: MainWindow, scenery: Path) -> None:
     open_photo(qtbot, bare, scenery)
     view = bare.stage.picture
+    bare.draw_box()
     corner = _drag(view, FaceBox(100, 100, 100, 8, 1.0))
     with qtbot.waitSignal(bare.studio.photo.failed, timeout=PHOTO_MS):
         QTest.mouseRelease(view, LEFT, pos=corner)

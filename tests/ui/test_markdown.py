@@ -68,6 +68,12 @@ def test_the_view_is_as_high_as_its_text(view: MarkdownView) -> None:
     assert not view.verticalScrollBar().isVisible()
 
 
+def test_code_that_is_wider_than_the_view_wraps(view: MarkdownView) -> None:
+    view.show_text("So:\n\n```\nx = measure(image, margin=0.25, upright=True, tile=224, mode='bilinear')\n```\n\nDone.")
+    assert view.document().size().width() <= view.viewport().width()
+    assert view.horizontalScrollBar().maximum() == 0
+
+
 def test_while_streaming_a_caret_stands_at_the_end(view: MarkdownView) -> None:
     view.show_text("The face", caret=True)
     assert view.toPlainText().endswith(CARET.strip())

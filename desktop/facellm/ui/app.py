@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QApplication
 
 from facellm import __version__
 from facellm.ui.backend import Backend, LocalBackend
+from facellm.ui.interrupt import on_interrupt
 from facellm.ui.presenters.studio import Studio
 from facellm.ui.tasks import PoolRunner
 from facellm.ui.theme import RESOURCES, Theme
@@ -45,6 +46,7 @@ def run_window(argv: list[str]) -> int:
     window.show()
     paths = app.arguments()[1:]  # without what Qt took for itself
     QTimer.singleShot(0, window, lambda: window.begin(paths))
-    code = app.exec()
+    with on_interrupt(app.closeAllWindows):
+        code = app.exec()
     theme.close()
     return code

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from facellm.core.ask import Question
 from facellm.core.errors import FaceLLMError
-from facellm.core.faces import Face, FaceBox, Photo, RgbImage, face_label
+from facellm.core.faces import Face, FaceBox, Photo, RgbImage, next_label
 from facellm.core.package import ModelPackage
 from facellm.ui.tasks import Emit
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from facellm.conversation.session import Session
     from facellm.engine.client import EngineClient
+    from facellm.engine.errors import EngineError
     from facellm.engine.protocol import AskEvent, EngineInfo, EngineOptions
     from facellm.models.store import AssetStore
-    from facellm.ui.build import Build
+    from facellm.ui.build import Build, BuildNeeded
     from facellm.vision.finder import FaceFinder, FaceModels
 
 
@@ -43,6 +44,15 @@ class Opened:
     faces: tuple[Face, ...]
     shown: QImage
     session: Session | None = field(default=None, repr=False)
+    found: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.found = len(self.faces)
+
+    @property
+    def drawn(self) -> frozenset[str]:
+        """Letters of the faces that were drawn by hand: those that can be taken back."""
+        return frozenset(face.label for face in self.faces[self.found :])
 
     def face(self, label: str) -> Face | None:
         """The face with this letter; ``None`` for the whole picture."""
@@ -50,25 +60,30 @@ class Opened:
 
 
 class Backend(Protocol):
-    """What presenters need. Everything may take long and is called from worker threads, except ``stop``."""
+    """What presenters need. Everything may take long and is called from worker threads, except ``stop``
+    and ``new_build``.
+    """
 
     def load(self, emit: Emit) -> EngineInfo:
-        """Find the model and load it; emits ``Loading``. Raises ``ModelMissing``, ``EngineError``."""
+        """Find the model and load it; emits ``Loading``.
 
-    def build(self, emit: Emit) -> None:
-        """Fetch what is missing and build the embedded model; emits (stage, fraction) pairs."""
+        Raises ``BuildNeeded``, ``ModelMissing``, ``EngineError``.
+        """
 
-    def cancel_build(self) -> None:
-        """End a running build; its ``build`` call raises ``BuildCancelled``. From any thread."""
+    def new_build(self) -> Build:
+        """What fetches and builds whatever is missing or damaged. At once; its ``run`` is for a worker's thread."""
 
     def open_file(self, path: Path) -> Opened:
-        """Decode and find faces. Raises ``PhotoError``."""
+        """Decode and find faces. Raises ``PhotoError``, and ``BuildNeeded`` without the parts that find faces."""
 
     def open_bytes(self, data: bytes, name: str) -> Opened:
         """The same for an encoded picture in memory."""
 
     def add_face(self, opened: Opened, box: FaceBox) -> Face:
-        """The face in a box drawn by hand, added to ``opened`` with the next free letter. Raises ``BoxError``."""
+        """The face in a box drawn by hand, added to ``opened`` with the next letter. Raises ``BoxError``."""
+
+    def remove_face(self, opened: Opened, label: str) -> None:
+        """Take back a face that was drawn by hand. Another or none of that letter: nothing happens."""
 
     def tile(self, opened: Opened, label: str) -> RgbImage:
         """What the model receives for this face or the whole picture, uint8 RGB ``[tile, tile, 3]``."""
@@ -80,7 +95,7 @@ class Backend(Protocol):
         """End the running answer; at once, from any thread."""
 
     def interrupt(self) -> None:
-        """The window closes: end the child process and a build, so that waiting threads come back."""
+        """The window closes: end the child process, so that waiting threads come back."""
 
     def close(self) -> None:
         """Let go of the face finder; nothing runs any more."""
@@ -105,25 +120,22 @@ class LocalBackend:
         self._joining = threading.Lock()
         self._client: EngineClient | None = None
         self._finder: FaceFinder | None = None
-        self._build: Build | None = None
         self._closed = False
 
     def load(self, emit: Emit) -> EngineInfo:
-        return self._engine().load(emit)
+        from facellm.engine.errors import EngineError
 
-    def build(self, emit: Emit) -> None:
+        with self._lock:
+            self._face_files()  # without them no photo can be opened: said now, and not when one is
+        try:
+            return self._engine().load(emit)
+        except EngineError as error:
+            raise self._as_damage(error) or error from error
+
+    def new_build(self) -> Build:
         from facellm.ui.build import Build
 
-        self._build = Build()
-        try:
-            self._build.run(emit)
-        finally:
-            self._build = None
-
-    def cancel_build(self) -> None:
-        build = self._build
-        if build is not None:
-            build.cancel()
+        return Build()
 
     def open_file(self, path: Path) -> Opened:
         from facellm.vision.decode import load_photo
@@ -141,9 +153,17 @@ class LocalBackend:
                 face = opened.session.add(box)
             else:
                 measured = self._faces().measure_box(opened.photo, box)
-                face = replace(measured, label=face_label(len(opened.faces)))
+                face = replace(measured, label=next_label(face.label for face in opened.faces))
             opened.faces = (*opened.faces, face)
             return face
+
+    def remove_face(self, opened: Opened, label: str) -> None:
+        with self._joining:
+            if label not in opened.drawn:
+                return
+            if opened.session is not None:
+                opened.session.remove(label)
+            opened.faces = tuple(face for face in opened.faces if face.label != label)
 
     def tile(self, opened: Opened, label: str) -> RgbImage:
         from facellm.vision.crop import face_tile, whole_tile
@@ -164,7 +184,6 @@ class LocalBackend:
 
     def interrupt(self) -> None:
         self._closed = True
-        self.cancel_build()
         client = self._client
         if client is not None:
             client.close()
@@ -190,9 +209,9 @@ class LocalBackend:
         """The photo's session, made now where there was no model before, with the faces that were drawn meanwhile."""
         with self._joining:
             if opened.session is None:
-                session, found = self._session(opened.photo)
-                for face in opened.faces[len(found) :]:
-                    session.add(face.box)
+                session, _ = self._session(opened.photo)
+                for face in opened.faces[opened.found :]:
+                    session.restore(face)
                 opened.session = session
             return opened.session
 
@@ -217,17 +236,46 @@ class LocalBackend:
             return self._client
 
     def _faces(self) -> FaceFinder:
-        from facellm.models.ensure import FACE_MODELS
-        from facellm.vision.finder import FaceFinder, FaceModels
+        from facellm.vision.finder import FaceFinder
 
         with self._lock:
             if self._finder is None:
-                models = self._face_models
-                if models is None:
-                    store = self._store()
-                    models = FaceModels(*(store.path(name) for name in FACE_MODELS))
-                self._finder = FaceFinder(models)
+                self._finder = FaceFinder(self._face_files())
             return self._finder
+
+    def _face_files(self) -> FaceModels:
+        """The verified files, looked for once. With the lock held. Raises ``BuildNeeded``."""
+        from facellm.models.ensure import FACE_MODELS
+        from facellm.models.store import AssetCorrupt, AssetMissing
+        from facellm.ui.build import BuildNeeded, ModelDamaged
+        from facellm.vision.finder import FaceModels
+
+        if self._face_models is None:
+            store, hint = self._store(), "Press Build the embedded model: it fetches them, too."
+            try:
+                self._face_models = FaceModels(*(store.path(name) for name in FACE_MODELS))
+            except AssetMissing as error:
+                raise BuildNeeded("The parts that find faces are not on this computer.", hint) from error
+            except AssetCorrupt as error:
+                raise ModelDamaged("The parts that find faces are damaged.", hint) from error
+        return self._face_models
+
+    def _as_damage(self, error: EngineError) -> BuildNeeded | None:
+        """The same error where building the embedded model mends it: its files are no good, and ours to replace."""
+        from facellm.engine.errors import BadModel, MissingProjector, RuntimeChanged, WrongPair
+        from facellm.models.nano.pair import NAME, damaged_files
+        from facellm.ui.build import ModelDamaged
+
+        folder = self._store().models / NAME
+        if self._package is None or self._package.llm.parent != folder:
+            return None
+        # Damaged weights compute something else, as another runtime does: their hashes tell which it is.
+        damaged = isinstance(error, RuntimeChanged) and damaged_files(folder)
+        if damaged:
+            return ModelDamaged(f"Damaged: {' and '.join(damaged)}.", "Build the model again.")
+        if isinstance(error, BadModel | MissingProjector | WrongPair):
+            return ModelDamaged(str(error), "Build the model again.")
+        return None
 
     @staticmethod
     def _store() -> AssetStore:

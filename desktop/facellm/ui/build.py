@@ -35,29 +35,49 @@ class BuildFailed(FaceLLMError):
     """The build could not be finished."""
 
 
+class BuildNeeded(FaceLLMError):
+    """What a build brings is not on this computer."""
+
+
+class ModelDamaged(BuildNeeded):
+    """It is on this computer, and of no use; a build puts it right."""
+
+
 class Build:
-    """One build; ``run`` keeps its thread busy, ``cancel`` comes from another."""
+    """One build; ``run`` keeps its thread busy, ``cancel`` comes from another, at any time, and does not wait."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cancelled = False
+        self._cancelled = threading.Event()
         self._process: subprocess.Popen[str] | None = None
+        self._killer: threading.Timer | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether ``cancel`` was called."""
+        return self._cancelled.is_set()
 
     def run(self, emit: Callable[[object], None]) -> None:
-        """Build, and emit (stage, share 0..1 of the whole) pairs. Raises ``BuildCancelled``, ``BuildFailed``."""
+        """Build, and emit (stage, share 0..1 of the whole) pairs; returns when the child is gone.
+
+        Raises ``BuildCancelled``, ``BuildFailed``.
+        """
+        if self._cancelled.is_set():
+            raise BuildCancelled("The build was cancelled.")
+        process = _start_child()
         with self._lock:
-            if self._cancelled:
-                raise BuildCancelled("The build was cancelled.")
-            self._process = process = _start_child()
-        error: BuildFailed | None = None
-        with process:
-            for line in process.stdout or ():
-                message = json.loads(line)
-                if "error" in message:
-                    error = BuildFailed(message["error"], message["hint"])
-                else:
-                    emit((message["stage"], message["share"]))
-        if self._cancelled:
+            self._process = process
+            if self._cancelled.is_set():  # while the child was being started
+                self._end(process)
+        try:
+            with process:
+                error = _listen(process, emit)
+        finally:
+            with self._lock:
+                self._process = None
+                if self._killer is not None:
+                    self._killer.cancel()
+        if self._cancelled.is_set():
             raise BuildCancelled("The build was cancelled.")
         if error is not None:
             raise error
@@ -68,25 +88,39 @@ class Build:
             )
 
     def cancel(self) -> None:
-        """End the build; returns when the child is gone."""
+        """Have the build end: ``run`` raises ``BuildCancelled`` as soon as the child is gone."""
         with self._lock:
-            self._cancelled = True
-            process = self._process
-        if process is None or process.poll() is not None:
-            return
+            if self._process is not None and not self._cancelled.is_set():
+                self._end(self._process)
+            self._cancelled.set()
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        """The child ends when its input closes. ``run`` is reading from it: if it does not end, a timer kills it."""
         if process.stdin is not None:
             process.stdin.close()
-        try:
-            process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        self._killer = threading.Timer(GRACE_S, process.kill)
+        self._killer.daemon = True
+        self._killer.start()
+
+
+def _listen(process: subprocess.Popen[str], emit: Callable[[object], None]) -> BuildFailed | None:
+    """Pass on what the child says until it ends; the error that it said."""
+    error = None
+    for line in process.stdout or ():
+        message = json.loads(line)
+        if "error" in message:
+            error = BuildFailed(message["error"], message["hint"])
+        else:
+            emit((message["stage"], message["share"]))
+    return error
 
 
 def main() -> None:
-    """The child: fetch what is missing, build, say how far it is."""
+    """The child: fetch and build what is missing, damaged or out of date, and say how far it is."""
     from facellm.models.ensure import FACE_MODELS
     from facellm.models.nano.build import build_nano
+    from facellm.models.nano.pair import NAME, damaged_files, nano_is_current
+    from facellm.models.packages import find_package
     from facellm.models.store import AssetStore
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -95,7 +129,8 @@ def main() -> None:
         for name in FACE_MODELS:
             _tell("fetching the face models", 0.0)
             store.ensure(name)
-        build_nano(store, _tell)
+        if not nano_is_current(store) or damaged_files(find_package(NAME, store).llm.parent) != []:
+            build_nano(store, _tell)
     except FaceLLMError as error:
         _write({"error": str(error), "hint": error.hint})
     except KeyboardInterrupt:

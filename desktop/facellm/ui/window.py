@@ -33,7 +33,11 @@ from facellm.ui.presenters.engine import Phase
 from facellm.ui.presenters.studio import Studio
 from facellm.ui.theme import Theme
 
-_FIRST_SIZE, _LEAST_SIZE = QSize(1280, 820), QSize(680, 640)
+_FIRST_SIZE, _LEAST_SIZE = QSize(1280, 820), QSize(640, 480)
+#: What a window's frame takes of the screen, about: the true one is known only once it is shown.
+_FRAME = QSize(16, 40)
+#: Below this height the chips share one row, for the conversation's sake.
+_LOW_BELOW = 700
 
 
 class MainWindow(QMainWindow):
@@ -50,7 +54,8 @@ class MainWindow(QMainWindow):
         self._inlet = Inlet(self, studio.photo, self.stage, self.notice)
         self._connect()
         add_shortcuts(self)
-        self.resize(_FIRST_SIZE)
+        # Where the screen is small, or its pixels are large, all of the window is on it nevertheless.
+        self.resize(_FIRST_SIZE.boundedTo(self.screen().availableSize() - _FRAME))
         geometry = settings.value("window/geometry")
         if geometry is not None:
             self.restoreGeometry(geometry)
@@ -103,6 +108,7 @@ class MainWindow(QMainWindow):
         self.stage.picture.face_clicked.connect(studio.photo.choose)
         self.stage.card.acted.connect(self.choose_whole)
         self.stage.picture.drawing.drawn.connect(studio.photo.draw)
+        self.stage.picture.remove_clicked.connect(studio.photo.remove)
         self.filmstrip.chosen.connect(studio.photo.choose)
         self.facts.save_crop.connect(self._save_crop)
         self.conversation.again.connect(studio.ask)
@@ -110,6 +116,7 @@ class MainWindow(QMainWindow):
         self.ask.stop.connect(studio.conversation.stop)
         self.ask.field.picture_pasted.connect(self.paste_photo)
         self.setup.build.connect(studio.engine.build)
+        self.setup.build.connect(self.notice.mended)
         self.setup.cancel.connect(studio.engine.cancel_build)
         self.engine_notice.acted.connect(studio.engine.restart)
         studio.engine.changed.connect(self._engine_changed)
@@ -159,10 +166,7 @@ class MainWindow(QMainWindow):
 
     def show_keys(self) -> None:
         """The card with the keys, in the middle of the window."""
-        card = KeysCard(self)
-        card.adjustSize()
-        card.move(self.geometry().center() - card.rect().center())
-        card.show()
+        KeysCard(self).show_over(self)
 
     def to_question(self) -> None:
         """Put the cursor into the question field."""
@@ -204,6 +208,9 @@ class MainWindow(QMainWindow):
         state = self.studio.engine.state
         self.strip.show_engine(state)
         self.setup.show_engine(state)
+        if self.studio.needs_model and self.ask.field.hasFocus():
+            self._root.setFocus()  # else Qt gives it, with a ring, to any other part
+        self.ask.setVisible(not self.studio.needs_model)  # the way to a model has the room meanwhile
         self._talk.setCurrentWidget(self.setup if self.studio.needs_model else self.conversation)
         if state.phase in (Phase.LOST, Phase.FAILED):
             self.engine_notice.show_text(state.message, state.hint)
@@ -225,8 +232,9 @@ class MainWindow(QMainWindow):
         opened = self.studio.photo.opened
         self.strip.show_photo(self.studio.photo_line())
         if opened is not None:
+            self.notice.mended()
             photo, image = opened.photo, opened.shown
-            self.stage.picture.show_photo(image, photo.width, opened.faces, Path(photo.name).name)
+            self.stage.picture.show_photo(image, photo.width, opened.faces, Path(photo.name).name, opened.drawn)
             self.stage.show_picture()
             self.filmstrip.show_faces(image, photo.width, opened.faces)
             self._answering_changed()
@@ -278,6 +286,8 @@ class MainWindow(QMainWindow):
                 self.draw_box()
         elif event.key() in (Qt.Key.Key_Left, Qt.Key.Key_Right):
             self.studio.photo.choose_next(1 if event.key() == Qt.Key.Key_Right else -1)
+        elif event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace) and not event.isAutoRepeat():
+            self.studio.photo.remove(self.studio.photo.chosen or "")
         elif event.text() == "/":
             self.to_question()
         else:
@@ -286,6 +296,7 @@ class MainWindow(QMainWindow):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._split.fit(self.width())
+        self.ask.shelf.set_low(self.height() < _LOW_BELOW)
 
     def closeEvent(self, event: QCloseEvent) -> None:
         self._settings.setValue("window/geometry", self.saveGeometry())

@@ -1,4 +1,4 @@
-"""Where questions are asked: eight chips, a field that grows with its text, and one button that asks or stops."""
+"""Where questions are asked: eight chips, a field that grows with its text, and the buttons that ask and stop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from facellm.core.ask import MOST_CHARACTERS
 from facellm.core.aspects import ASPECTS, Aspect
-from facellm.ui.parts import Button, Flow, named, restyle
+from facellm.ui.aloud import say
+from facellm.ui.parts import Button, label, named, pressed_by_enter, restyle
+from facellm.ui.scrolling import Shelf
 from facellm.ui.theme import CAPTION_PX, GRID, Theme
 
 _CHIP_HEIGHT, _ROWS = 30, 5
@@ -39,6 +42,10 @@ class Chip(QPushButton):
 
     def minimumSizeHint(self) -> QSize:
         return self.sizeHint()
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if not pressed_by_enter(self, event):
+            super().keyPressEvent(event)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         colours, painter = self._theme.colours, QPainter(self)
@@ -90,10 +97,11 @@ class AskField(QPlainTextEdit):
             super().keyPressEvent(event)
 
     def insertFromMimeData(self, source: QMimeData) -> None:
-        if source.hasText():
-            self.insertPlainText(source.text())
-        elif source.hasImage() or source.hasUrls():
+        # A copied file has a text, too: its address.
+        if any(url.isLocalFile() for url in source.urls()) or not source.hasText():
             self.picture_pasted.emit()
+        else:
+            self.insertPlainText(source.text())
 
     def canInsertFromMimeData(self, source: QMimeData) -> bool:
         return source.hasText() or source.hasImage() or source.hasUrls()
@@ -122,11 +130,17 @@ class AskPane(QWidget):
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
-        self._answering = False
         self.chips = tuple(Chip(theme, number, aspect) for number, aspect in enumerate(ASPECTS, start=1))
+        self.shelf = Shelf(self.chips)
         self.field = AskField()
         self.button = Button(theme, icon="ask", kind="primary", name="Ask")
-        self.button.setObjectName("askButton")
+        self.stop_button = Button(theme, icon="stop", name="Stop")
+        for button, tip in ((self.button, "Ask  (Enter)"), (self.stop_button, "Stop  (Esc)")):
+            button.setObjectName("askButton")
+            button.setToolTip(tip)
+        self.stop_button.hide()
+        self._too_long = label(role="danger")
+        self._too_long.hide()
         for chip in self.chips:
             chip.clicked.connect(self._chip_clicked)
         self._box = named(QFrame(), "askBox")
@@ -134,16 +148,20 @@ class AskPane(QWidget):
         row.setContentsMargins(14, 6, 6, 6)
         row.setSpacing(GRID)
         row.addWidget(self.field, 1)
+        # Before the other, which thus stays where it is: who asks twice shall not stop by mistake.
+        row.addWidget(self.stop_button, 0, Qt.AlignmentFlag.AlignBottom)
         row.addWidget(self.button, 0, Qt.AlignmentFlag.AlignBottom)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(2 * GRID, GRID, 2 * GRID, 2 * GRID)
         layout.setSpacing(12)
-        layout.addWidget(Flow(self.chips))
+        layout.addWidget(self.shelf)
         layout.addWidget(self._box)
+        layout.addWidget(self._too_long)
         self.field.submitted.connect(self._submit)
-        self.field.textChanged.connect(self._renew_button)
+        self.field.textChanged.connect(self._text_changed)
         self.field.focus_changed.connect(self._show_focus)
-        self.button.clicked.connect(self._pressed)
+        self.button.clicked.connect(self._submit)
+        self.stop_button.clicked.connect(self.stop)
         self.set_ready(False, "")
 
     def set_ready(self, ready: bool, placeholder: str) -> None:
@@ -153,12 +171,13 @@ class AskPane(QWidget):
         self.field.setEnabled(ready)
         self.field.setPlaceholderText(placeholder)
         self.field.viewport().update()  # Qt repaints when a placeholder appears, not when another takes its place
-        self._renew_button()
+        self._text_changed()
 
     def set_answering(self, answering: bool) -> None:
-        """While an answer runs and nothing new is typed, the button stops it."""
-        self._answering = answering
-        self._renew_button()
+        """While an answer runs there is a button that stops it, beside the one that asks the next question."""
+        if self.stop_button.hasFocus() and not answering:
+            self.field.setFocus(Qt.FocusReason.OtherFocusReason)  # else Qt gives it to any other part
+        self.stop_button.setVisible(answering)
 
     def ask_preset(self, number: int) -> None:
         """Ask the preset 1…8, if asking is possible."""
@@ -171,28 +190,22 @@ class AskPane(QWidget):
         if isinstance(chip, Chip):
             self.asked.emit(chip.aspect.question)
 
-    @property
-    def _stops(self) -> bool:
-        return self._answering and not self.field.toPlainText().strip()
-
-    def _pressed(self) -> None:
-        if self._stops:
-            self.stop.emit()
-        else:
-            self._submit()
-
     def _submit(self) -> None:
         text = self.field.toPlainText().strip()
-        if text:
+        if 0 < len(text) <= MOST_CHARACTERS:
             self.field.clear()
             self.asked.emit(text)
 
-    def _renew_button(self) -> None:
-        self.button.set_icon("stop" if self._stops else "ask")
-        name = "Stop  (Esc)" if self._stops else "Ask  (Enter)"
-        self.button.setToolTip(name)
-        self.button.setAccessibleName(name.split("  ", maxsplit=1)[0])
-        self.button.setEnabled(self._stops or bool(self.field.toPlainText().strip()))
+    def _text_changed(self) -> None:
+        """A question that is too long stays in the field to be shortened, and that is said while it is."""
+        length = len(self.field.toPlainText().strip())
+        too_long = length > MOST_CHARACTERS
+        self.button.setEnabled(self.field.isEnabled() and length > 0 and not too_long)
+        if too_long:
+            self._too_long.setText(f"{length:,} characters; a question can have {MOST_CHARACTERS:,}.")
+            if self._too_long.isHidden():
+                say(self.field, self._too_long.text())
+        self._too_long.setVisible(too_long)
 
     def _show_focus(self, focused: bool) -> None:
         self._box.setProperty("active", focused)

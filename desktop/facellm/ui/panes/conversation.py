@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
-from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QAccessible,
     QAccessibleAnnouncementEvent,
@@ -14,16 +15,17 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
-    QLabel,
-    QScrollArea,
+    QSizePolicy,
+    QTextEdit,
     QVBoxLayout,
     QWidget,
 )
 
 from facellm.ui import words
 from facellm.ui.panes.markdown import MarkdownView
-from facellm.ui.parts import Button, IconLabel, label, named, restyle
+from facellm.ui.parts import Button, Elided, IconLabel, Text, label, named, restyle
 from facellm.ui.presenters.conversation import Exchange, Status
+from facellm.ui.scrolling import Scroll
 from facellm.ui.theme import GRID, Theme
 
 #: 25 Hz: smooth to the eye, and a long answer costs a tenth of a core at most.
@@ -34,25 +36,32 @@ _BUBBLE_SHARE, _BUBBLE_PADDING = 0.85, (26, 17)
 _SENTENCES = re.compile(r".+?[.!?:](?=\s)|.+?\n", re.DOTALL)
 
 
-class Bubble(QLabel):
+class Bubble(Text):
     """A question as it was written: as narrow as its text, as wide as it is let."""
 
     def __init__(self, text: str) -> None:
+        self._hint = QSize(0, 0)
         super().__init__(text)
         self.setObjectName("question")
-        self.setTextFormat(Qt.TextFormat.PlainText)
-        self.setWordWrap(True)
-        self.setIndent(0)
-        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.setAccessibleName(f"Question: {text}")
+        # Narrower than it would be where the pane has just become so: never what keeps the pane wide.
+        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
 
-    def fit(self, most: int) -> None:
-        """Take the size of the text at no more than ``most`` pixels of width."""
+    def fit(self, width: int) -> None:
+        """Want the size of the text at no more than ``width`` pixels."""
         self.ensurePolished()
         across, down = _BUBBLE_PADDING
-        room = QRect(0, 0, max(1, most - across), 10_000)
-        size = self.fontMetrics().boundingRect(room, Qt.TextFlag.TextWordWrap, self.text()).size()
-        self.setFixedSize(size.width() + across, size.height() + down)
+        document = self.document()
+        document.setTextWidth(max(1, width - across))
+        self._hint = QSize(math.ceil(document.idealWidth()) + across, math.ceil(document.size().height()) + down)
+        self.setFixedHeight(self._hint.height())
+        self.updateGeometry()
+
+    def sizeHint(self) -> QSize:
+        return self._hint
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        QTextEdit.resizeEvent(self, event)  # whoever holds it says into what it is to fit
 
 
 class ExchangeView(QWidget):
@@ -89,8 +98,8 @@ class ExchangeView(QWidget):
         self._answer.setVisible(shown)
         if shown:
             self._answer.show_text(exchange.text, caret=exchange.running)
-        self._caption.setText(_caption(exchange))
-        self._caption.setVisible(bool(self._caption.text()))
+        self._caption.set_full(_caption(exchange))
+        self._caption.setVisible(bool(self._caption.full))
         self._copy.setVisible(shown and not exchange.running)
         self._again.setVisible(exchange.status in (Status.STOPPED, Status.FAILED))
 
@@ -108,8 +117,7 @@ class ExchangeView(QWidget):
     def _make_card(self) -> QFrame:
         card = named(QFrame(), "card")
         self._card_icon = IconLabel(self._theme, "info")
-        self._card_text = label(wrap=True)
-        self._card_text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._card_text = Text()
         row = QHBoxLayout(card)
         row.setContentsMargins(12, 10, 12, 10)
         row.setSpacing(10)
@@ -122,10 +130,10 @@ class ExchangeView(QWidget):
         self._card.setProperty("kind", "info" if refused else "danger")
         restyle(self._card)
         self._card_icon.show_icon("shield" if refused else "warning", "accent" if refused else "danger")
-        self._card_text.setText(exchange.text if refused else " ".join(filter(None, (exchange.error, exchange.hint))))
+        self._card_text.show_text(exchange.text if refused else f"{exchange.error} {exchange.hint}".strip())
 
     def _make_caption(self) -> QHBoxLayout:
-        self._caption = label(role="caption")
+        self._caption = Elided("caption")
         self._copy = Button(self._theme, icon="copy", kind="icon", name="Copy the answer")
         self._copy.clicked.connect(self._copy_answer)
         self._again = Button(self._theme, "Ask again", "restart", "fold")
@@ -172,7 +180,7 @@ def _caption(exchange: Exchange) -> str:
     return f"{cost} · cut short" if exchange.status is Status.LENGTH else cost
 
 
-class ConversationPane(QScrollArea):
+class ConversationPane(Scroll):
     """The exchanges of the chosen face. Stays at the end while the reader is there, and never jumps otherwise."""
 
     again = Signal(str)
@@ -185,9 +193,7 @@ class ConversationPane(QScrollArea):
         self._at_end = True
         self._announced = 0
         self.setObjectName("thread")
-        self.setWidgetResizable(True)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self._body = named(QWidget(), "threadBody")
         self._column = QVBoxLayout(self._body)
         self._column.setContentsMargins(2 * GRID, 2 * GRID, 2 * GRID, 2 * GRID)

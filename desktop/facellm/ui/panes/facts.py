@@ -13,12 +13,10 @@ from PySide6.QtGui import (
     QResizeEvent,
 )
 from PySide6.QtWidgets import (
-    QFrame,
     QGridLayout,
     QHBoxLayout,
     QLabel,
     QPlainTextEdit,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -28,13 +26,14 @@ from facellm.ui import words
 from facellm.ui.parts import Button, Flow, label, named
 from facellm.ui.pixels import HeldImage
 from facellm.ui.presenters.conversation import Exchange
+from facellm.ui.scrolling import Scroll
 from facellm.ui.theme import GRID, Theme
 
-_THUMB, _PROMPT_ROWS, _MEASURED_WIDTH = 72, 5, 248
+_THUMB, _CROP, _PROMPT_ROWS, _MEASURED_WIDTH = 72, 160, 5, 232
 _NOT_ASKED = "The exact prompt and the timings stand here after the first question."
 
 
-class FactsPane(QScrollArea):
+class FactsPane(Scroll):
     """As high as its content, up to what the layout gives; then it scrolls."""
 
     save_crop = Signal()
@@ -42,9 +41,6 @@ class FactsPane(QScrollArea):
     def __init__(self, theme: Theme) -> None:
         super().__init__()
         self.setObjectName("facts")
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self._image: QImage | None = None
         self._body = named(QWidget(), "factsBody")
@@ -83,8 +79,9 @@ class FactsPane(QScrollArea):
         if self._image is None:
             return
         ratio = self.devicePixelRatioF()
-        actual = QPixmap.fromImage(self._image)
-        actual.setDevicePixelRatio(ratio)  # one pixel of the crop is one pixel of the screen
+        side = min(self._image.width(), round(_CROP * ratio))  # all of it, and not all of the conversation's room
+        actual = QPixmap.fromImage(self._image.scaled(side, side, mode=Qt.TransformationMode.SmoothTransformation))
+        actual.setDevicePixelRatio(ratio)
         self._actual.setPixmap(actual)
         self._actual.setAccessibleName(f"The picture as the model receives it, {self._image.width()} pixels a side")
         self._thumb.setPixmap(_rounded(self._image, _THUMB, ratio))
@@ -180,6 +177,7 @@ class FactsPane(QScrollArea):
         font = QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont)
         prompt.setFont(font)
         prompt.setTabChangesFocus(True)
+        prompt.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # not by the wheel
         prompt.setFixedHeight(_PROMPT_ROWS * prompt.fontMetrics().lineSpacing() + 3 * GRID)
         prompt.setAccessibleName("The exact prompt")
         return prompt

@@ -7,6 +7,7 @@ from PySide6.QtGui import (
     QColor,
     QFont,
     QImage,
+    QKeyEvent,
     QPainter,
     QPainterPath,
     QPaintEvent,
@@ -17,14 +18,14 @@ from PySide6.QtWidgets import (
     QAbstractButton,
     QFrame,
     QHBoxLayout,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from facellm.core.faces import WHOLE, Face
 from facellm.ui import pixels
-from facellm.ui.parts import named
+from facellm.ui.parts import named, pressed_by_enter
+from facellm.ui.scrolling import Sideways
 from facellm.ui.theme import CAPTION_PX, GRID, Theme
 from facellm.ui.words import face_title
 
@@ -55,6 +56,10 @@ class FaceButton(QAbstractButton):
 
     def sizeHint(self) -> QSize:
         return QSize(_SIDE + 8, _SIDE + 8)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if not pressed_by_enter(self, event):
+            super().keyPressEvent(event)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         colours = self._theme.colours
@@ -110,10 +115,7 @@ class Filmstrip(QFrame):
         self._row.setContentsMargins(GRID, GRID, GRID, GRID)
         self._row.setSpacing(GRID)
         self._row.addStretch(1)
-        self._scroll = named(QScrollArea(), "films")
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._scroll.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll = named(Sideways(), "films")
         self._scroll.setWidget(self._body)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(GRID, 0, GRID, 0)

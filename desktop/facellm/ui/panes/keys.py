@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QGridLayout, QWidget
+from PySide6.QtCore import QRect, Qt
+from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent
+from PySide6.QtWidgets import QFrame, QGridLayout, QStyle, QStyleOption, QWidget
 
 from facellm.ui.parts import label
 
@@ -13,6 +14,7 @@ KEYS = (
     ("A … Z", "choose a face"),
     ("W or 0", "choose the whole picture"),
     ("B or Ctrl+B", "draw a box round a face (B: when none has that letter)"),
+    ("Del", "remove the chosen face, if it was drawn"),
     ("← →", "previous, next face"),
     ("Ctrl+PgUp, Ctrl+PgDown", "the same while typing"),
     ("1 … 8", "ask a preset question"),
@@ -44,3 +46,31 @@ class KeysCard(QFrame):
         for row, (keys, what) in enumerate(KEYS, start=1):
             grid.addWidget(label(keys, role="key"), row, 0, Qt.AlignmentFlag.AlignLeft)
             grid.addWidget(label(what, role="secondary"), row, 1)
+
+    def show_over(self, window: QWidget) -> None:
+        """In the middle of ``window``, as far as the screen lets it."""
+        self.adjustSize()
+        place, screen = self.geometry(), window.screen().availableGeometry()
+        place.moveCenter(window.geometry().center())
+        self.setGeometry(_within(place, screen))
+        self.show()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        # For a translucent window Qt leaves out the stylesheet's background.
+        option, painter = QStyleOption(), QPainter(self)
+        option.initFrom(self)
+        self.style().drawPrimitive(QStyle.PrimitiveElement.PE_Widget, option, painter, self)
+        painter.end()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self.close()
+
+
+def _within(rect: QRect, bounds: QRect) -> QRect:
+    """``rect``, moved into ``bounds``; with its upper left corner there if it is larger."""
+    result = QRect(rect)
+    result.moveRight(min(rect.right(), bounds.right()))
+    result.moveBottom(min(rect.bottom(), bounds.bottom()))
+    result.moveLeft(max(result.left(), bounds.left()))
+    result.moveTop(max(result.top(), bounds.top()))
+    return result

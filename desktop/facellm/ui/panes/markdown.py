@@ -11,8 +11,9 @@ from PySide6.QtGui import (
     QTextDocument,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QFrame, QSizePolicy, QTextBrowser, QWidget
+from PySide6.QtWidgets import QSizePolicy, QTextBrowser, QWidget
 
+from facellm.ui.parts import part_of_page
 from facellm.ui.theme import LINE_HEIGHT
 
 CARET = " ▍"
@@ -26,17 +27,13 @@ class MarkdownView(QTextBrowser):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setObjectName("answer")
-        self.setFrameShape(QFrame.Shape.NoFrame)
+        part_of_page(self)
         self.setOpenLinks(False)
         self.setOpenExternalLinks(False)
         self.setTextInteractionFlags(
             Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
         )
-        self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setAcceptDrops(False)
-        self.document().setDocumentMargin(0)
         self.document().setIndentWidth(_INDENT)
         self._nothing = QImage(1, 1, QImage.Format.Format_ARGB32)
         self._nothing.fill(Qt.GlobalColor.transparent)
@@ -67,10 +64,11 @@ class MarkdownView(QTextBrowser):
         event.ignore()  # the thread scrolls, not the answer in it
 
     def _space_blocks(self) -> None:
-        """Line height, and air between paragraphs: Markdown import leaves neither."""
+        """Line height, air between paragraphs, and code that wraps: Markdown import leaves none of them."""
         block, last = self.document().begin(), self.document().lastBlock()
         while block.isValid():
             spacing = QTextBlockFormat()
+            spacing.setNonBreakableLines(False)
             spacing.setLineHeight(LINE_HEIGHT, QTextBlockFormat.LineHeightTypes.ProportionalHeight.value)
             in_list = block.textList() is not None and block.next().textList() is not None
             spacing.setBottomMargin(0 if block == last else _LIST_GAP if in_list else _PARAGRAPH_GAP)

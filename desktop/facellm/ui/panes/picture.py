@@ -18,14 +18,14 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QWidget
 
 from facellm.core.faces import WHOLE, Face
+from facellm.ui import words
+from facellm.ui.aloud import say
 from facellm.ui.presenters.drawing import BoxDrawing
 from facellm.ui.theme import GRID, PHOTO_CHOSEN, PHOTO_HALO, PHOTO_LINE, PHOTO_TAG, PHOTO_TAG_TEXT, Theme
 
-_MARGIN, _LINE, _TAG = 16, 2.0, 22.0
+_MARGIN, _LINE, _TAG, _CROSS = 16, 2.0, 22.0, 20.0
 #: While the window is being dragged larger the picture is scaled fast; this long after, well.
 _SETTLE_MS = 120
-#: The mouse must go this far, logical pixels, to draw a box: a hand that clicks is not that unsteady.
-_DRAG = 8
 #: How much of the photo shows through the inside of a box that is being drawn: alpha 0..255 of the accent over it.
 _VEIL = 48
 
@@ -33,10 +33,12 @@ _VEIL = 48
 class PictureView(QWidget):
     """Shows one photo. Boxes and clicks are in pixels of the photo, whatever the size on screen.
 
-    A drag beside the faces draws a box, and so does any drag while ``drawing`` is active.
+    A drag beside the faces draws a box, and so does any drag while ``drawing`` is active. What was drawn has a cross
+    that takes it back, in sight while the face is chosen or the mouse is on it.
     """
 
     face_clicked = Signal(str)
+    remove_clicked = Signal(str)
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -44,6 +46,8 @@ class PictureView(QWidget):
         self._image: QImage | None = None
         self._photo_width = 1
         self._faces: tuple[Face, ...] = ()
+        self._drawn: frozenset[str] = frozenset()
+        self._about = ""
         self._chosen: str | None = None
         self._hovered: str | None = None
         self._scaled: QPixmap | None = None
@@ -55,25 +59,50 @@ class PictureView(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setMinimumSize(240, 160)
+        self.setMinimumSize(240, 72)
         self.setAccessibleName("Picture")
         theme.changed.connect(self.update)
 
-    def show_photo(self, image: QImage, photo_width: int, faces: tuple[Face, ...], name: str) -> None:
-        """``image``: the photo or a smaller copy of it; ``faces`` in pixels of the photo, ``photo_width`` wide."""
-        if image is not self._image:
-            self._scaled = None
-        self._image, self._photo_width, self._faces = image, photo_width, faces
+    def show_photo(
+        self,
+        image: QImage,
+        photo_width: int,
+        faces: tuple[Face, ...],
+        name: str,
+        drawn: frozenset[str] = frozenset(),
+    ) -> None:
+        """``image``: the photo or a smaller copy of it; ``faces`` in pixels of the photo, ``photo_width`` wide.
+
+        ``drawn``: letters of those that can be taken back.
+        """
+        another = image is not self._image
+        if another:
+            self._scaled = self._chosen = None
+        self._image, self._photo_width, self._faces, self._drawn = image, photo_width, faces, drawn
         self._hovered = None
         self.drawing.set_room(photo_width, photo_width * image.height() / image.width())
         count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
-        self.setAccessibleDescription(f"{name}, {count} found")
+        self._about = f"{name}, {count} found"
+        if another:
+            say(self, self._about)
+        self._describe()
         self.update()
 
     def choose(self, label: str | None) -> None:
-        """Draw this face as the chosen one; ``WHOLE`` frames the picture."""
-        self._chosen = label
+        """Draw this face as the chosen one, and have that read aloud; ``WHOLE`` frames the picture."""
+        news, self._chosen = label != self._chosen, label
+        self._describe()
+        if news and label is not None:
+            say(self, self._choice())
         self.update()
+
+    def _choice(self) -> str:
+        title = words.face_title(self._chosen)
+        by_hand = ", drawn by hand: Delete removes it" if self._chosen in self._drawn else ""
+        return f"{title} chosen{by_hand}" if title else ""
+
+    def _describe(self) -> None:
+        self.setAccessibleDescription(", ".join(filter(None, (self._about, self._choice()))))
 
     def begin_drawing(self) -> None:
         """Wait for a box, from the mouse or from keys."""
@@ -111,7 +140,16 @@ class PictureView(QWidget):
         return min(hits, key=lambda hit: (hit[0].center() - point).manhattanLength())[1].label
 
     def _hit(self, rect: QRectF, label: str, point: QPointF) -> bool:
-        return rect.contains(point) or self._tag_rect(rect, label).contains(point)
+        on_cross = self._has_cross(label) and self._cross_rect(rect).contains(point)
+        return on_cross or rect.contains(point) or self._tag_rect(rect, label).contains(point)
+
+    def _has_cross(self, label: str) -> bool:
+        return label in self._drawn and label in (self._chosen, self._hovered) and not self.drawing.active
+
+    def _crossed_at(self, point: QPointF) -> str:
+        """The letter of the face whose cross lies at a point of the pane, or nothing."""
+        shown = (face for face in self._faces if self._has_cross(face.label))
+        return next((face.label for face in shown if self._cross_rect(self.face_rect(face)).contains(point)), "")
 
     def _scale(self) -> float:
         """Logical pixels of the pane for one of the photo."""
@@ -124,15 +162,19 @@ class PictureView(QWidget):
         if event.button() != Qt.MouseButton.LeftButton or self._image is None:
             return
         label = None if self.drawing.active else self.face_at(event.position())
-        if label is not None:
+        if crossed := self._crossed_at(event.position()):
+            self.remove_clicked.emit(crossed)
+        elif label is not None:
             self.face_clicked.emit(label)
         else:
             self.drawing.press(self._photo_point(event.position()))
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._image is None or self.drawing.drag(self._photo_point(event.position()), _DRAG / self._scale()):
+        if self._image is None or self.drawing.drag(self._photo_point(event.position()), 1 / self._scale()):
             return
         hovered = None if self.drawing.active else self.face_at(event.position())
+        crossed = self._crossed_at(event.position())
+        self.setToolTip(f"Remove {words.face_title(crossed)}  (Del)" if crossed else "")
         if hovered != self._hovered:
             self._hovered = hovered
             self._renew_cursor()
@@ -219,6 +261,16 @@ class PictureView(QWidget):
         painter.setFont(font)
         painter.setPen(QColor(PHOTO_TAG_TEXT))
         painter.drawText(tag, Qt.AlignmentFlag.AlignCenter, face.label)
+        if self._has_cross(face.label):
+            self._draw_cross(painter, self._cross_rect(rect))
+
+    def _draw_cross(self, painter: QPainter, rect: QRectF) -> None:
+        painter.setPen(QPen(QColor(PHOTO_LINE), 1.5))
+        painter.setBrush(QColor(PHOTO_TAG))
+        painter.drawEllipse(rect)
+        arm = rect.adjusted(6.5, 6.5, -6.5, -6.5)
+        painter.drawLine(arm.topLeft(), arm.bottomRight())
+        painter.drawLine(arm.topRight(), arm.bottomLeft())
 
     def _draw_band(self, painter: QPainter, rect: QRectF) -> None:
         """The box that is being drawn: as a chosen face, with a veil over what is in it."""
@@ -234,6 +286,12 @@ class PictureView(QWidget):
         for line, width in ((halo, _LINE + (3 if chosen else 2)), (colour, _LINE + (chosen or bold))):
             painter.setPen(QPen(QColor(line), width))
             painter.drawRoundedRect(rect, 4, 4)
+
+    def _cross_rect(self, face: QRectF) -> QRectF:
+        """On the box's upper right corner, but inside the pane."""
+        x = min(max(face.right() - _CROSS / 2, 2), self.width() - _CROSS - 2)
+        y = min(max(face.y() - _CROSS / 2, 2), self.height() - _CROSS - 2)
+        return QRectF(x, y, _CROSS, _CROSS)
 
     def _tag_rect(self, face: QRectF, label: str) -> QRectF:
         """On the box's upper left corner, but inside the pane."""

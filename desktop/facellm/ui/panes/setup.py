@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QScrollArea, QVBoxLayout, QWidget
+from PySide6.QtCore import QSize, Signal
+from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from facellm.ui import words
 from facellm.ui.parts import Button, IconLabel, label, named
 from facellm.ui.presenters.engine import EngineState, Phase
+from facellm.ui.scrolling import Scroll
 from facellm.ui.theme import GRID, Theme
 
 _WHY = (
@@ -16,7 +17,7 @@ _WHY = (
 )
 
 
-class SetupPane(QScrollArea):
+class SetupPane(Scroll):
     """``build`` and ``cancel`` are what the user wants."""
 
     build = Signal()
@@ -39,16 +40,18 @@ class SetupPane(QScrollArea):
         buttons.addWidget(self.cancel_button)
         buttons.addStretch(1)
         self.setObjectName("thread")
-        self.setWidgetResizable(True)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         body = named(QWidget(), "threadBody")
         self.setWidget(body)
         column = QVBoxLayout(body)
         column.setContentsMargins(3 * GRID, 3 * GRID, 3 * GRID, 3 * GRID)
         column.setSpacing(12)
         column.addStretch(1)
-        column.addWidget(IconLabel(theme, "build", "accent", 40), 0, Qt.AlignmentFlag.AlignLeft)
-        for part in (self._title, self._text, self._error, self._progress, self._stage):
+        head = QHBoxLayout()
+        head.setSpacing(12)
+        head.addWidget(IconLabel(theme, "build", "accent", 32))
+        head.addWidget(self._title, 1)
+        column.addLayout(head)
+        for part in (self._text, self._error, self._progress, self._stage):
             column.addWidget(part)
         column.addLayout(buttons)
         column.addStretch(2)
@@ -59,7 +62,7 @@ class SetupPane(QScrollArea):
     def show_engine(self, state: EngineState) -> None:
         """For ``MISSING`` and ``BUILDING``; other phases do not show this card."""
         building = state.phase is Phase.BUILDING
-        self._title.setText("Building the model" if building else "There is no model yet")
+        self._title.setText("Building the model" if building else "The model has to be built")
         self._text.setText(_WHY)
         self._error.setText(f"{state.message} {state.hint}".strip())
         self._error.setVisible(bool(state.message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSettings, Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QSplitter, QWidget
 
 from facellm.ui.panes.facts import FactsPane
@@ -11,7 +12,9 @@ from facellm.ui.parts import named, rule
 #: Below this width of the window the conversation goes under the picture.
 STACKED_BELOW = 900
 _SHARES = {Qt.Orientation.Horizontal: (62, 38), Qt.Orientation.Vertical: (46, 54)}
-_FACTS_WIDTH = 272
+_FACTS_WIDTH, _ANY = 272, 16777215
+#: Unfolded, the facts scroll rather than push the conversation out.
+_FACTS_SHARE = 0.45
 
 
 class Split(QSplitter):
@@ -46,7 +49,8 @@ class Split(QSplitter):
         below = wanted == Qt.Orientation.Vertical
         self._box.setDirection(QBoxLayout.Direction.LeftToRight if below else QBoxLayout.Direction.TopToBottom)
         self._facts.setMinimumWidth(_FACTS_WIDTH if below else 0)
-        self._facts.setMaximumWidth(_FACTS_WIDTH if below else 16777215)
+        self._facts.setMaximumWidth(_FACTS_WIDTH if below else _ANY)
+        self._bound_facts()
         self.show_facts(not self._facts.isHidden())
         self._restore()
 
@@ -56,6 +60,14 @@ class Split(QSplitter):
         below = self.orientation() == Qt.Orientation.Vertical
         self._lines[0].setVisible(shown and not below)
         self._lines[1].setVisible(shown and below)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._bound_facts()
+
+    def _bound_facts(self) -> None:
+        above = self.orientation() == Qt.Orientation.Horizontal
+        self._facts.setMaximumHeight(round(_FACTS_SHARE * self.height()) if above else _ANY)
 
     def remember(self) -> None:
         """Keep where the handle is."""

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import (
-    QAccessible,
-    QAccessibleAnnouncementEvent,
-    QColor,
-    QPainter,
-    QPaintEvent,
-    QPen,
-    QResizeEvent,
-)
-from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QLabel, QStackedLayout, QVBoxLayout, QWidget
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QResizeEvent
+from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QLabel, QSizePolicy, QStackedLayout, QVBoxLayout, QWidget
 
+from facellm.ui.aloud import say
 from facellm.ui.panes.picture import PictureView
 from facellm.ui.parts import Button, IconLabel, label
 from facellm.ui.theme import GRID, Theme
@@ -36,6 +29,7 @@ class Welcome(QWidget):
         for button in (self.open, self.paste):
             buttons.addWidget(button)
         column = QVBoxLayout(self)
+        column.setContentsMargins(3 * GRID, 3 * GRID, 3 * GRID, 3 * GRID)  # within the dashed frame
         column.setSpacing(GRID)
         centre = Qt.AlignmentFlag.AlignHCenter
         column.addStretch(1)
@@ -117,8 +111,10 @@ class OverCard(QFrame):
         return self._text.text()
 
     def show_text(self, text: str) -> None:
-        """Show ``text`` beside the button."""
+        """Show ``text`` beside the button; read aloud when it appears."""
         self._text.setText(text)
+        if self.isHidden():
+            say(self, text)
         self.show()
         self.raise_()
         self.place()
@@ -157,8 +153,8 @@ class OverHint(QLabel):
         self.setVisible(bool(text))
         self.raise_()
         self.place()
-        if news and text and QAccessible.isActive():
-            QAccessible.updateAccessibility(QAccessibleAnnouncementEvent(self, text))
+        if news:
+            say(self, text)
 
     def place(self) -> None:
         """To the middle of the edge, wrapped where that is narrow."""
@@ -194,6 +190,8 @@ class Stage(QWidget):
     def show_picture(self) -> None:
         """From the invitation to the picture."""
         self._stack.setCurrentWidget(self.picture)
+        # The invitation does not come back, and the room that it needs is the conversation's in a low window.
+        self.welcome.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
         self._frame.hide()
 
     def show_faceless(self, faceless: bool) -> None:

@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize, Qt
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QWidget
 
 from facellm.ui import words
-from facellm.ui.parts import Button, IconLabel, label, named
+from facellm.ui.parts import Button, Elided, IconLabel, label, named
 from facellm.ui.presenters.engine import EngineState, Phase
 from facellm.ui.theme import GRID, STRIP_HEIGHT, Theme
 
+#: Narrower than ``_ROOMY``, the model has a share of the strip and the photo keeps its own.
+_ROOMY, _MODEL_SHARE, _ANY_WIDTH = 900, 0.2, 16777215
+_BETWEEN = " · "
 _OFFLINE = "offline"
 _OFFLINE_WHY = "FaceLLM opens no network connection: photos, questions and answers stay on this computer."
 _FETCHING_WHY = "Parts of the model are being fetched because you asked for it. Photos never leave this computer."
 
 
-class Elided(QLabel):
-    """One line of plain text that ends in … where there is no room."""
+class PhotoLine(Elided):
+    """Name, size, number of faces. Where there is no room the size goes first, then the middle of the name."""
 
-    def __init__(self, role: str) -> None:
-        super().__init__()
-        self._full = ""
-        self.setProperty("role", role)
-        self.setTextFormat(Qt.TextFormat.PlainText)
-
-    def set_full(self, text: str) -> None:
-        """Show ``text`` as far as it fits; all of it is in the tooltip."""
-        self._full = text
-        self.setToolTip(text)
-        self.setAccessibleName(text)
-        self.updateGeometry()
-        self._renew()
-
-    def minimumSizeHint(self) -> QSize:
-        return QSize(0, super().minimumSizeHint().height())
-
-    def sizeHint(self) -> QSize:
-        return QSize(self.fontMetrics().horizontalAdvance(self._full) + 2, super().sizeHint().height())
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        self._renew()
-
-    def _renew(self) -> None:
-        self.setText(self.fontMetrics().elidedText(self._full, Qt.TextElideMode.ElideMiddle, self.width()))
+    def fitted(self, text: str, width: int) -> str:
+        """The number of faces stays: it says what the strip below shows."""
+        metrics = self.fontMetrics()
+        name, *others = text.rsplit(_BETWEEN, 2)
+        if len(others) < 2 or metrics.horizontalAdvance(text) <= width:
+            return super().fitted(text, width)
+        faces = _BETWEEN + others[-1]
+        return super().fitted(name, width - metrics.horizontalAdvance(faces)) + faces
 
 
 class Strip(QFrame):
@@ -60,7 +45,7 @@ class Strip(QFrame):
         self.paste.setToolTip("Paste a photo  (Ctrl+V)")
         self.keys = Button(theme, icon="keys", kind="icon", name="Keyboard shortcuts")
         self.keys.setToolTip("Keyboard shortcuts  (F1)")
-        self._photo = Elided("secondary")
+        self._photo = PhotoLine("secondary", Qt.TextElideMode.ElideMiddle)
         self._dot = IconLabel(theme, "dot", "secondary", 12)
         self._model = Elided("")
         self._progress = QProgressBar(textVisible=False, maximum=1000)
@@ -80,6 +65,11 @@ class Strip(QFrame):
         row.addWidget(self._make_offline(theme), 0, Qt.AlignmentFlag.AlignVCenter)
         row.addWidget(self.keys)
         self.show_engine(EngineState())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        width = event.size().width()
+        self._model.setMaximumWidth(_ANY_WIDTH if width >= _ROOMY else round(_MODEL_SHARE * width))
 
     def show_photo(self, text: str) -> None:
         """What is open: name, size, number of faces."""
@@ -122,7 +112,7 @@ def model_line(state: EngineState) -> str:
         case Phase.BUILDING:
             return "Building the model"
         case Phase.MISSING:
-            return "No model yet"
+            return "Parts are missing"
         case Phase.LOST:
             return "Engine stopped"
         case Phase.FAILED:

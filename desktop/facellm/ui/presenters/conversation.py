@@ -52,6 +52,7 @@ class Exchange:
     prompt: str = ""
     error: str = ""
     hint: str = ""
+    loading: bool = field(default=False, repr=False)
     cancelled: Event = field(default_factory=Event, repr=False)
     first_token_at: float = field(default=0.0, repr=False)
 
@@ -70,6 +71,7 @@ class ConversationPresenter(QObject):
     engine_loading = Signal(object)
     engine_loaded = Signal(object)
     engine_lost = Signal(object)
+    engine_failed = Signal(object)
 
     def __init__(self, backend: Backend, lane: Runner) -> None:
         super().__init__()
@@ -86,6 +88,13 @@ class ConversationPresenter(QObject):
     def exchanges(self, label: str | None) -> tuple[Exchange, ...]:
         """The exchanges about this face, oldest first."""
         return tuple(self._threads.get(label or "", ()))
+
+    def forget(self, label: str) -> None:
+        """The face is gone: what runs about it is stopped, its thread dropped."""
+        for exchange in self._threads.pop(label, ()):
+            self._cancel(exchange)
+        self.thread_changed.emit(label)
+        self.answering_changed.emit()
 
     @property
     def running(self) -> tuple[Exchange, ...]:
@@ -117,17 +126,22 @@ class ConversationPresenter(QObject):
     def stop(self) -> None:
         """End the running answer and everything that waits. Words already there stay."""
         for exchange in self.running:
-            exchange.cancelled.set()
-            if exchange.status is Status.WAITING:
-                self._finish(exchange, Status.STOPPED)
-            else:
-                self._backend.stop()
+            self._cancel(exchange)
+
+    def _cancel(self, exchange: Exchange) -> None:
+        exchange.cancelled.set()
+        if exchange.status is Status.WAITING:
+            self._finish(exchange, Status.STOPPED)
+        elif exchange.running:
+            self._backend.stop()
 
     def _answer(self, opened: Opened, exchange: Exchange, emit: Emit) -> None:
         """In the lane's thread. A stop that came before the engine had the question is repeated here."""
         if exchange.cancelled.is_set():
             return
+        exchange.loading = True
         emit(self._backend.load(emit))  # at once, unless the child died since the last question
+        exchange.loading = False
         if exchange.cancelled.is_set():
             return
         for event in self._backend.ask(opened, exchange.label, Question(exchange.question)):
@@ -177,6 +191,9 @@ class ConversationPresenter(QObject):
         if isinstance(error, EngineDied):  # why it died is said once, for the window
             exchange.error = "The engine stopped before the answer was complete."
             self.engine_lost.emit(error)
+        elif exchange.loading:  # the same: nothing can be asked at all
+            exchange.error = "The model could not be loaded."
+            self.engine_failed.emit(error)
         else:
             exchange.error, exchange.hint = str(error), error.hint
         if exchange.running:

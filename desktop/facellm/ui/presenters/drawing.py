@@ -6,6 +6,10 @@ from PySide6.QtCore import QObject, QPointF, QRectF, Qt, Signal
 
 from facellm.core.faces import FaceBox
 
+#: The mouse must go this far, pixels on the screen, to draw: a hand that clicks is not that unsteady.
+_CLICK = 8
+#: Sides that a box must have there when drawing was not asked for: less is a slip of the hand on its way elsewhere.
+_SLIP = 24
 #: A box asked for by a key lies in the middle of the photo and is this part of its shorter side long.
 _FIRST_SHARE = 0.5
 _ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
@@ -69,13 +73,16 @@ class BoxDrawing(QObject):
             self._pressed, self.rect = point, None
             self.changed.emit()
 
-    def drag(self, point: QPointF, least: float) -> bool:
-        """The mouse is here; false where its button is up. Nearer than ``least`` to where it went down is a click."""
+    def drag(self, point: QPointF, pixel: float) -> bool:
+        """The mouse is here; false where its button is up. ``pixel``: how long one of the screen is in the photo."""
         if self._pressed is None:
             return False
         box = QRectF(self._pressed, point).normalized().intersected(self._room)
-        far = (point - self._pressed).manhattanLength() >= least
-        self.rect = box if far and not box.isEmpty() else None
+        if self._asked_for:
+            meant = (point - self._pressed).manhattanLength() >= _CLICK * pixel and not box.isEmpty()
+        else:
+            meant = min(box.width(), box.height()) >= _SLIP * pixel
+        self.rect = box if meant else None
         self.changed.emit()
         return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +14,7 @@ from facellm.core.errors import FaceLLMError
 if TYPE_CHECKING:
     from facellm.engine.protocol import EngineInfo, Loading
     from facellm.ui.backend import Backend
+    from facellm.ui.build import Build
     from facellm.ui.tasks import Runner
 
 #: An estimate made earlier than this jumps about (the first stage is over in milliseconds).
@@ -54,18 +55,20 @@ class EnginePresenter(QObject):
     """Loads, builds and restarts the model; the lane (one thread) is shared with the questions."""
 
     changed = Signal()
+    built = Signal()
 
     def __init__(self, backend: Backend, lane: Runner, pool: Runner) -> None:
         super().__init__()
         self._backend, self._lane, self._pool = backend, lane, pool
         self._since = 0.0
+        self._build: Build | None = None
         self.state = EngineState()
 
     def start(self) -> None:
         """Load the model in the background; questions asked meanwhile wait behind it."""
         self._since = time.monotonic()
         self._set(EngineState(Phase.LOOKING))
-        self._lane.run(self._backend.load, self.loaded, self._not_loaded, self.loading)
+        self._lane.run(self._backend.load, self.loaded, self.failed, self.loading)
 
     def restart(self) -> None:
         """After ``LOST`` or ``FAILED``: try again."""
@@ -78,11 +81,14 @@ class EnginePresenter(QObject):
             return
         self._since = time.monotonic()
         self._set(EngineState(Phase.BUILDING, "Preparing", 0.0))
-        self._pool.run(self._backend.build, self._built, self._not_built, self._building)
+        self._build = self._backend.new_build()
+        self._pool.run(self._build.run, self._built, self._not_built, self._building)
 
     def cancel_build(self) -> None:
-        """Back to ``MISSING``; what was fetched is kept for the next attempt."""
-        self._backend.cancel_build()
+        """Back to ``MISSING`` as soon as the build has ended; what was fetched is kept for the next attempt."""
+        if self._build is not None and not self._build.cancelled:
+            self._build.cancel()
+            self._set(replace(self.state, stage="cancelling", seconds_left=None))
 
     def loading(self, event: object) -> None:
         """A ``Loading`` event, of the start or of a question that had to start a fresh child."""
@@ -101,26 +107,34 @@ class EnginePresenter(QObject):
         """The child process ended in the middle of an answer."""
         self._set(EngineState(Phase.LOST, message=str(error), hint=error.hint))
 
+    def failed(self, error: FaceLLMError) -> None:
+        """The model could not be loaded: at the start, or for a question that needed a fresh child."""
+        from facellm.models.packages import ModelMissing
+        from facellm.ui.build import BuildNeeded, ModelDamaged
+
+        if isinstance(error, BuildNeeded | ModelMissing):  # that something was never built needs no red line
+            told = (str(error), error.hint) if isinstance(error, ModelDamaged) else ("", "")
+            self._set(EngineState(Phase.MISSING, message=told[0], hint=told[1]))
+        else:
+            self._set(EngineState(Phase.FAILED, message=str(error), hint=error.hint))
+
     def _building(self, event: object) -> None:
+        if self._build is not None and self._build.cancelled:
+            return
         stage, fraction = cast("tuple[str, float]", event)
         self._set(EngineState(Phase.BUILDING, stage, fraction, self._left(fraction)))
 
     def _built(self, _: object) -> None:
+        self._build = None
         self.start()
+        self.built.emit()
 
     def _not_built(self, error: FaceLLMError) -> None:
         from facellm.ui.build import BuildCancelled
 
+        self._build = None
         message = "" if isinstance(error, BuildCancelled) else str(error)
         self._set(EngineState(Phase.MISSING, message=message, hint=error.hint))
-
-    def _not_loaded(self, error: FaceLLMError) -> None:
-        from facellm.models.packages import ModelMissing
-
-        if isinstance(error, ModelMissing):
-            self._set(EngineState(Phase.MISSING))
-        else:
-            self._set(EngineState(Phase.FAILED, message=str(error), hint=error.hint))
 
     def _left(self, fraction: float) -> float | None:
         elapsed = time.monotonic() - self._since

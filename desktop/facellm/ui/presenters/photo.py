@@ -24,12 +24,14 @@ class PhotoPresenter(QObject):
     faces_changed = Signal()
     chosen_changed = Signal()
     tile_changed = Signal()
+    removed = Signal(str)
     failed = Signal(str, str)
 
     def __init__(self, backend: Backend, pool: Runner) -> None:
         super().__init__()
         self._backend, self._pool = backend, pool
         self._newest = 0
+        self._refused: tuple[str, Job] | None = None
         self.opened: Opened | None = None
         self.opening = ""
         self.chosen: str | None = None
@@ -54,6 +56,11 @@ class PhotoPresenter(QObject):
     def open_encoded(self, encode: Callable[[], bytes], name: str) -> None:
         """The same for a picture in memory; ``encode`` gives it as a file's bytes, in the worker's thread."""
         self._open(name, lambda _: self._backend.open_bytes(encode(), name))
+
+    def retry(self) -> None:
+        """Open what could not be opened for want of the parts that find faces: they are there now."""
+        if self._refused is not None:
+            self._open(*self._refused)
 
     def choose(self, label: str) -> None:
         """Talk about this face, or about the whole picture. Unknown labels are ignored."""
@@ -86,30 +93,48 @@ class PhotoPresenter(QObject):
             lambda error: self.failed.emit(str(error), error.hint),
         )
 
+    def remove(self, label: str) -> bool:
+        """Take back a face that was drawn by hand; false where it is none. The others keep their letters."""
+        opened = self.opened
+        if opened is None or label not in opened.drawn:
+            return False
+        self._pool.run(
+            lambda _: self._backend.remove_face(opened, label),
+            lambda _: self._face_removed(opened, label),
+            lambda error: self.failed.emit(str(error), error.hint),
+        )
+        return True
+
     def _open(self, name: str, job: Job) -> None:
         self._newest += 1
+        self._refused = None
         number = self._newest
         self.opening = name
         self.opening_changed.emit()
         self._pool.run(
             job,
             lambda result: self._opened(number, cast("Opened", result)),
-            lambda error: self._failed(number, error),
+            lambda error: self._failed(number, name, job, error),
         )
 
     def _opened(self, number: int, opened: Opened) -> None:
         if number != self._newest:
             return
         self.opening = ""
-        self.opened = opened
+        # With no face found nothing is chosen: the window says so and offers the whole picture.
+        self.opened, self.tile = opened, None
+        self.chosen = opened.faces[0].label if opened.faces else None
         self.opening_changed.emit()
         self.opened_changed.emit()
-        # With no face found nothing is chosen: the window says so and offers the whole picture.
-        self._choose(opened.faces[0].label if opened.faces else None)
+        self._choose(self.chosen)
 
-    def _failed(self, number: int, error: FaceLLMError) -> None:
+    def _failed(self, number: int, name: str, job: Job, error: FaceLLMError) -> None:
+        from facellm.ui.build import BuildNeeded
+
         if number != self._newest:
             return
+        if isinstance(error, BuildNeeded):
+            self._refused = name, job
         self.opening = ""
         self.opening_changed.emit()
         self.failed.emit(str(error), error.hint)
@@ -118,6 +143,14 @@ class PhotoPresenter(QObject):
         if opened is self.opened:
             self.faces_changed.emit()
             self._choose(face.label)
+
+    def _face_removed(self, opened: Opened, label: str) -> None:
+        if opened is not self.opened:
+            return
+        self.removed.emit(label)
+        self.faces_changed.emit()
+        last = opened.faces[-1].label if opened.faces else None
+        self._choose(last if self.chosen == label else self.chosen)
 
     def _choose(self, label: str | None) -> None:
         self.chosen, self.tile = label, None

@@ -31,6 +31,9 @@ class Studio(QObject):
         self.conversation.engine_loading.connect(self.engine.loading)
         self.conversation.engine_loaded.connect(self.engine.loaded)
         self.conversation.engine_lost.connect(self.engine.lost)
+        self.conversation.engine_failed.connect(self.engine.failed)
+        self.engine.built.connect(self.photo.retry)
+        self.photo.removed.connect(self.conversation.forget)
 
     @property
     def needs_model(self) -> bool:
@@ -97,6 +100,7 @@ class Studio(QObject):
     def close(self) -> None:
         """Stop what runs, end the child process, wait for the threads."""
         self.conversation.stop()
+        self.engine.cancel_build()
         self._backend.interrupt()
         self._lane.close()
         self._pool.close()
