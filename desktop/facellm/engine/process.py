@@ -33,12 +33,12 @@ _TELLING = re.compile(r"GGML_ASSERT|Fatal Python error|rror:")
 #: The child's environment, where the user has not set these.
 #: GOMP_SPINCOUNT: how long a thread of llama.cpp turns in circles until the others are done, before it sleeps. With
 #: libgomp's own 300,000 two threads on two busy cores nearly stand still, because the one that is waited for has no
-#: core. Measured (nano, 2 threads; cores to ourselves / shared with ten busy processes), tokens a second:
-#: default 138 / 2 to 23, 2000: 138 / 15 to 34, 200: 132 / 26 to 46, 0: 57 / 14 to 68; encode 0.18 / 0.9 to 4.5 s
-#: by default, 0.19 / 0.6 to 0.9 s with 200.
+#: core; with 200 a thread sleeps at every one of the 500 operations of a token, and waking it costs more than the
+#: work. Tokens a second (nano, 2 threads, 2 cores; alone / beside 1 / 2 / 10 busy processes): 200: 36 / 40 / 39 / 8,
+#: 1000: 76 / 32 / 30 / 6, 4000: 81 / 20 / 15 / 3, 20,000: 82 / 10 / 5 / 4.
 _ENVIRONMENT = {
     "GGML_NO_BACKTRACE": "1",  # or a failed assertion starts a debugger
-    "GOMP_SPINCOUNT": "200",
+    "GOMP_SPINCOUNT": "1000",
     "PYTHONUNBUFFERED": "1",
     "PYTHONUTF8": "1",
 }
