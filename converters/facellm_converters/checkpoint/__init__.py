@@ -1,0 +1,1 @@
+"""A checkpoint's files: configuration, and tensors read piece by piece."""

@@ -1,0 +1,1 @@
+"""From roles to GGUF: which tensors and fields a file has, and their bytes."""

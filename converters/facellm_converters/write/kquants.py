@@ -1,0 +1,69 @@
+"""k-quants, which numpy has not: llama.cpp's own quantiser, in a process of its own.
+
+A process, because it neither tells how far it is nor can be interrupted; killed, it leaves a file that nobody keeps.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from facellm_converters.errors import ConversionError
+
+#: Bits of a weight by what the file is written as at first.
+_BITS = {"F32": 32.0, "F16": 16.0, "BF16": 16.0}
+_LOOK_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class KType:
+    """``number``: llama.cpp's ``llama_ftype``. ``bits``: of a weight at most, for narrow rows get wider types."""
+
+    number: int
+    bits: float
+
+    def share(self, first: str) -> float:
+        """Bytes written, as a share of the file that it is made from."""
+        return self.bits / _BITS[first]
+
+
+#: Bits measured on InternVL3-1B's shapes, whose rows of 896 force wider types; larger models need fewer.
+K_TYPES = {
+    "Q4_K_M": KType(15, 6.5),
+    "Q5_K_M": KType(17, 7.0),
+    "Q6_K": KType(18, 8.6),
+    "IQ4_XS": KType(30, 6.0),
+}
+
+
+def quantise(source: Path, out: Path, kind: str, threads: int, advance: Callable[[int], None]) -> None:
+    """Raises ``ConversionError`` with llama.cpp's own words."""
+    program = Path(__file__).with_name("llama_quantise.py")
+    command = [sys.executable, "-P", str(program), str(source), str(out), str(K_TYPES[kind].number), str(threads)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+        try:
+            said = _watch(child, out, advance)
+        except BaseException:
+            child.kill()
+            raise
+    if child.returncode:
+        lines = [line for line in said.splitlines() if "rror" in line or "fail" in line] or said.splitlines()[-1:]
+        raise ConversionError(f"llama.cpp could not quantise to {kind}: {' '.join(lines[:2]).strip()}")
+    with out.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _watch(child: subprocess.Popen[bytes], out: Path, advance: Callable[[int], None]) -> str:
+    before = 0
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return child.communicate(timeout=_LOOK_S)[1].decode("utf-8", "replace")
+        with suppress(OSError):
+            size = out.stat().st_size
+            advance(size - before)
+            before = size

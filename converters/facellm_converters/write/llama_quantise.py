@@ -1,0 +1,33 @@
+"""llama.cpp's quantiser as a process: ``python llama_quantise.py SOURCE OUT TYPE THREADS``, TYPE a ``llama_ftype``."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from typing import Any
+
+import llama_cpp
+
+_WARNING = 3  # enum ggml_log_level
+#: Bytes of rows in memory at once; its own default of 8 GiB would be the machine's all.
+_MOST_IN_MEMORY = 1 << 30
+
+
+def main(source: str, out: str, kind: str, threads: str) -> int:
+    """0 when ``out`` is whole."""
+
+    def log(level: int, text: bytes, _data: Any) -> None:
+        if level >= _WARNING:
+            sys.stderr.write(text.decode("utf-8", "replace"))
+
+    callback = llama_cpp.llama_log_callback(log)
+    llama_cpp.llama_log_set(callback, None)
+    llama_cpp.llama_backend_init()
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype, parameters.nthread = int(kind), int(threads)
+    parameters.max_buf_size = _MOST_IN_MEMORY
+    return int(llama_cpp.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(parameters)))
+
+
+if __name__ == "__main__":
+    sys.exit(1 if main(*sys.argv[1:]) else 0)
