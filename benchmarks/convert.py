@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 
@@ -25,7 +24,16 @@ import numpy as np
 from _shapes import write_checkpoint
 from gguf import GGUFReader
 
+MEASURE = """
+import resource, subprocess, sys, time
+begun = time.monotonic()
+code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
+print(time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 ROOT = Path(__file__).resolve().parents[1]
+#: What llama.cpp's converter imports beyond our environment.
+PEER_NEEDS = ("sentencepiece",)
 #: What differs on purpose, and why; anything else in ``tensors_different`` is a fault.
 EXPLAINED = {"v.position_embd.weight": "rolled: llama.cpp's graph has the class token last"}
 
@@ -36,11 +44,12 @@ def main() -> int:
     parser.add_argument("--sources", type=Path, help="llama.cpp's sources (default: fetched)")
     parser.add_argument("--quant", default="F16,Q8_0", help="kinds, with commas")
     parser.add_argument("--work", type=Path, help="where to work (default: a temporary folder, about 6 GB)")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
         work = Path(folder)
         sources = options.sources or fetched(work / "sources")
+        pip(["install", "--no-deps", "--target", str(work / "peer"), *PEER_NEEDS])
         checkpoint = work / "checkpoint"
         write_checkpoint(checkpoint, sources / "models" / "ggml-vocab-qwen2.gguf")
         result: dict[str, object] = {}
@@ -61,12 +70,16 @@ def fetched(folder: Path) -> Path:
     """llama.cpp's sources of the installed binding's version."""
     version = importlib.metadata.version("llama-cpp-python")
     folder.mkdir(parents=True)
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", str(folder)]
-    subprocess.run([*pip, f"llama-cpp-python=={version}"], check=True, stdout=sys.stderr)
+    pip(["download", "--no-deps", "--no-binary", ":all:", "-d", str(folder), f"llama-cpp-python=={version}"])
     (archive,) = folder.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
     return next(folder.glob("*/vendor/llama.cpp"))
+
+
+def pip(arguments: list[str]) -> None:
+    """Run pip; what it says goes to stderr."""
+    subprocess.run([sys.executable, "-m", "pip", *arguments], check=True, stdout=sys.stderr)
 
 
 def measured(checkpoint: Path, sources: Path, work: Path, kind: str, rounds: int) -> dict[str, object]:
@@ -76,10 +89,10 @@ def measured(checkpoint: Path, sources: Path, work: Path, kind: str, rounds: int
     mine, peer = [], []
     for _ in range(rounds):
         command = ["-m", "facellm.cli.app", "convert", str(checkpoint), "--out", str(ours), "--force"]
-        mine.append(run([*command, "--quant", kind, "--mmproj-quant", kind]))
+        mine.append(run([*command, "--quant", kind, "--mmproj-quant", kind], ROOT / "desktop", ROOT / "converters"))
         script = [str(sources / "convert_hf_to_gguf.py"), str(checkpoint), "--outtype", kind.lower()]
-        text = run([*script, "--outfile", str(theirs / "text.gguf")])
-        eyes = run([*script, "--mmproj", "--outfile", str(theirs / "mmproj.gguf")])
+        text = run([*script, "--outfile", str(theirs / "text.gguf")], work / "peer")
+        eyes = run([*script, "--mmproj", "--outfile", str(theirs / "mmproj.gguf")], work / "peer")
         peer.append((text[0] + eyes[0], max(text[1], eyes[1])))
     different, equal = compared(ours, theirs)
     (time_ours, memory_ours), (time_theirs, memory_theirs) = (
@@ -93,17 +106,17 @@ def measured(checkpoint: Path, sources: Path, work: Path, kind: str, rounds: int
     }  # fmt: skip
 
 
-def run(arguments: list[str]) -> tuple[float, int]:
-    """Wall seconds and the largest resident set in bytes of ``python ARGUMENTS``."""
-    paths = [str(ROOT / name) for name in ("desktop", "converters")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "FACELLM_QUIET": "1"}
-    begun = time.monotonic()
-    with subprocess.Popen([sys.executable, *arguments], env=environment, stdout=sys.stderr) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}")
-    return time.monotonic() - begun, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def run(arguments: list[str], *paths: Path) -> tuple[float, int]:
+    """Wall seconds and the largest resident set in bytes of ``python ARGUMENTS`` that finds modules in ``paths``."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    # By way of a small process: what a child's largest set begins with is the size of who started it.
+    command = [sys.executable, "-c", MEASURE, sys.executable, *arguments]
+    os.sync()  # what the one before has left to be written is not this one's
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}")
+    seconds, size = map(float, done.stdout.split()[-2:])
+    return seconds, int(size) * (1 if sys.platform == "darwin" else 1024)
 
 
 def compared(ours: Path, theirs: Path) -> tuple[list[str], int]:

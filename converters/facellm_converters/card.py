@@ -8,6 +8,7 @@ from pathlib import Path
 
 from facellm_converters.layouts.checkpoint import Checkpoint
 from facellm_converters.write.fields import About
+from facellm_converters.write.stream import Written
 
 _PIECE = 1 << 20
 _LLAVA = """
@@ -16,8 +17,8 @@ llama.cpp's graph for LLaVA leaves out the first patch of a picture and gives th
 """
 
 
-def write_card(path: Path, checkpoint: Checkpoint, about: About, files: Sequence[Path]) -> None:
-    """Markdown. Hashes are of the files as written."""
+def write_card(path: Path, checkpoint: Checkpoint, about: About, files: Sequence[Written]) -> None:
+    """Markdown."""
     text, vision = checkpoint.text, checkpoint.vision
     lines = [
         f"# {about.name}", "",
@@ -33,11 +34,12 @@ def write_card(path: Path, checkpoint: Checkpoint, about: About, files: Sequence
     if checkpoint.kind == "llava":
         lines.append(_LLAVA)
     lines += ["", "| file | bytes | SHA-256 |", "|---|---|---|"]
-    lines += [f"| {file.name} | {file.stat().st_size:,} | `{_sha256(file)}` |" for file in files]
+    lines += [f"| {one.path.name} | {one.path.stat().st_size:,} | `{one.sha256}` |" for one in files]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """In hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE):

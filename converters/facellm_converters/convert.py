@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facellm_converters.card import write_card
+from facellm_converters.card import file_sha256, write_card
 from facellm_converters.errors import ConversionError, Unsupported
 from facellm_converters.layouts.checkpoint import Checkpoint, open_checkpoint
 from facellm_converters.place import Names, check_absent, publish, workplace
@@ -21,7 +21,7 @@ from facellm_converters.tokenizer.vocabulary import Vocabulary, read_vocabulary
 from facellm_converters.write import fields, kinds
 from facellm_converters.write.kquants import K_TYPES, quantise
 from facellm_converters.write.plan import Piece, check_once, text_pieces, vision_pieces
-from facellm_converters.write.stream import new_writer, total, write_file
+from facellm_converters.write.stream import Written, new_writer, total, write_file
 
 #: ``quant`` of the language part, and of the image part.
 TEXT_KINDS = (*fields.FILE_TYPES, *K_TYPES)
@@ -71,11 +71,11 @@ def convert(order: Order, tell: Tell, canary: Canary | None = None) -> Converted
         plan = _Plan(order, checkpoint)
         steps = Steps(tell, plan.work())
         work = stack.enter_context(workplace(order.out, plan.names, plan.space()))
-        plan.write_vision(work, steps, canary)
+        eyes = plan.write_vision(work, steps, canary)
         files = plan.write_text(work, steps)
-        write_card(work / plan.names.card, checkpoint, plan.about, [*files, work / plan.names.mmproj])
+        write_card(work / plan.names.card, checkpoint, plan.about, [*files, *eyes])
         placed = publish(work, order.out, force=order.force)
-    return Converted(placed[files[0].name], placed[plan.names.mmproj], placed[plan.names.card])
+    return Converted(placed[files[0].path.name], placed[plan.names.mmproj], placed[plan.names.card])
 
 
 class _Plan:
@@ -103,7 +103,7 @@ class _Plan:
         """Bytes that the disk must have while the work goes on."""
         return sum(self.work().values())
 
-    def write_vision(self, work: Path, steps: Steps, canary: Canary | None) -> None:
+    def write_vision(self, work: Path, steps: Steps, canary: Canary | None) -> list[Written]:
         embedding = None
         if canary is not None:
             steps.begin("self-test picture")
@@ -111,9 +111,9 @@ class _Plan:
         writer = new_writer("clip")
         fields.vision_fields(writer, self.checkpoint, self.about, self.order.mmproj_quant, embedding)
         path, threads = work / self.names.mmproj, self.order.threads
-        write_file(writer, path, self.checkpoint, self.vision, threads, steps.begin("image part"))
+        return write_file(writer, path, self.checkpoint, self.vision, threads, steps.begin("image part"))
 
-    def write_text(self, work: Path, steps: Steps) -> list[Path]:
+    def write_text(self, work: Path, steps: Steps) -> list[Written]:
         quant, threads = self.order.quant, self.order.threads
         second = quant in K_TYPES
         writer = new_writer(self.checkpoint.text.architecture, self.order.split)
@@ -124,9 +124,9 @@ class _Plan:
         if not second:
             return files
         out = work / self.names.language
-        quantise(files[0], out, quant, threads, steps.begin("quantising"))
-        files[0].unlink()
-        return [out]
+        quantise(files[0].path, out, quant, threads, steps.begin("quantising"))
+        files[0].path.unlink()
+        return [Written(out, file_sha256(out))]
 
 
 def _check_order(order: Order) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from gguf import GGUFWriter
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from facellm_converters.layouts.checkpoint import Checkpoint
 from facellm_converters.write.kinds import encode, same_bytes, stored_bytes
 from facellm_converters.write.plan import Piece
+from facellm_converters.write.sink import Sink
 
 #: Values in one piece of work: 1 MB as float32, which a core's own cache still holds. Twice as fast as 16 MB pieces.
 VALUES = 1 << 18
@@ -31,9 +32,17 @@ MAPPED = 16 << 20
 Progress = Callable[[int], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file and its SHA-256 in hexadecimal."""
+
+    path: Path
+    sha256: str
+
+
 def write_file(
     writer: Any, path: Path, checkpoint: Checkpoint, pieces: Sequence[Piece], threads: int, progress: Progress
-) -> list[Path]:
+) -> list[Written]:
     """Header and fields of ``writer`` (a ``GGUFWriter`` without tensors) and the tensors. Returns the files: shards, if
     the writer splits.
 
@@ -44,15 +53,16 @@ def write_file(
     writer.write_header_to_file(path)
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
+    written: list[Written] = []
     by_name = {piece.name: piece for piece in pieces}
     try:
         with ThreadPoolExecutor(threads, "encode") as pool:
             for file, tensors in zip(writer.fout, writer.tensors, strict=True):
                 writer.write_padding(file, file.tell())
-                _write_tensors(file, [by_name[name] for name in tensors], checkpoint, pool, threads, progress)
-                file.flush()
-                os.fsync(file.fileno())
-        return [Path(file.name) for file in writer.fout]
+                with Sink(file) as sink:
+                    _write_tensors(sink, [by_name[name] for name in tensors], checkpoint, pool, threads, progress)
+                    written.append(Written(Path(file.name), sink.finish()))
+        return written
     finally:
         writer.close()
 
@@ -68,7 +78,7 @@ def total(piece: Piece) -> int:
 
 
 def _write_tensors(
-    file: BinaryIO,
+    file: Sink,
     pieces: Sequence[Piece],
     checkpoint: Checkpoint,
     pool: ThreadPoolExecutor,
@@ -83,7 +93,8 @@ def _write_tensors(
         future, padding = waiting.popleft()
         data = future.result()
         file.write(np.ascontiguousarray(data).data.cast("B"))
-        file.write(bytes(padding))
+        if padding:
+            file.write(bytes(padding))
         progress(data.nbytes + padding)
         mapped += data.nbytes
         if mapped > MAPPED:  # what others are reading just now is mapped in again

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from facellm.cli.ask import ask
+from facellm.cli.convert import convert
 from facellm.cli.doctor import doctor
 from facellm.cli.faces import faces
 from facellm.cli.models import models_app
@@ -74,6 +75,7 @@ app = typer.Typer(
 app.command()(ask)
 app.command()(faces)
 app.add_typer(models_app, name="models")
+app.command()(convert)
 app.command()(doctor)
 app.command()(train)
 app.add_typer(evaluate_app, name="evaluate")
