@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from facellm_converters.card import file_sha256, write_card
 from facellm_converters.errors import ConversionError, Unsupported
-from facellm_converters.layouts.checkpoint import Checkpoint, open_checkpoint
+from facellm_converters.layouts.checkpoint import Checkpoint, Merge, open_checkpoint
+from facellm_converters.lora.adapter import Adapter, read_adapter
+from facellm_converters.lora.gguf_adapter import write_adapter_gguf
+from facellm_converters.lora.merge import merging
 from facellm_converters.place import Names, check_absent, publish, workplace
 from facellm_converters.progress import Steps, Tell
 from facellm_converters.provenance import about_model, file_name
@@ -43,6 +46,8 @@ class Order:
     out: Path
     quant: str = "Q8_0"
     mmproj_quant: str = "F16"
+    adapter: Path | None = None
+    keep_adapter: bool = False
     name: str = ""
     licence: str = ""
     split: int = 0
@@ -56,6 +61,7 @@ class Converted:
 
     language: Path
     mmproj: Path
+    adapter: Path | None
     card: Path
 
 
@@ -66,28 +72,31 @@ def convert(order: Order, tell: Tell, canary: Canary | None = None) -> Converted
     or where ``out`` holds such files already. An error or Ctrl-C later leaves ``out`` as it was.
     """
     _check_order(order)
+    adapter, merge = _adapter(order)
     with ExitStack() as stack:
-        checkpoint = stack.enter_context(open_checkpoint(order.checkpoint))
-        plan = _Plan(order, checkpoint)
+        checkpoint = stack.enter_context(open_checkpoint(order.checkpoint, merge))
+        plan = _Plan(order, checkpoint, adapter, merged=merge is not None)
         steps = Steps(tell, plan.work())
         work = stack.enter_context(workplace(order.out, plan.names, plan.space()))
         eyes = plan.write_vision(work, steps, canary)
         files = plan.write_text(work, steps)
+        kept = plan.write_adapter(work) if order.keep_adapter else None
         write_card(work / plan.names.card, checkpoint, plan.about, [*files, *eyes])
         placed = publish(work, order.out, force=order.force)
-    return Converted(placed[files[0].path.name], placed[plan.names.mmproj], placed[plan.names.card])
+    language, mmproj, card = (placed[name] for name in (files[0].path.name, plan.names.mmproj, plan.names.card))
+    return Converted(language, mmproj, placed[kept.name] if kept else None, card)
 
 
 class _Plan:
     """All that is known before the first byte is written; making it checks everything that can be checked by then."""
 
-    def __init__(self, order: Order, checkpoint: Checkpoint) -> None:
-        self.order, self.checkpoint = order, checkpoint
-        self.about = about_model(checkpoint, order.name, order.licence)
+    def __init__(self, order: Order, checkpoint: Checkpoint, adapter: Adapter | None, *, merged: bool) -> None:
+        self.order, self.checkpoint, self.adapter = order, checkpoint, adapter
+        self.about = about_model(checkpoint, adapter, order.name, order.licence)
         self.names = Names(file_name(self.about.name), order.quant, order.mmproj_quant)
         check_absent(order.out, self.names, force=order.force)
         self.vocabulary: Vocabulary = read_vocabulary(order.checkpoint, checkpoint.text.vocabulary)
-        self.first = _first_kind(order.quant, checkpoint)
+        self.first = _first_kind(order.quant, checkpoint, merged=merged)
         self.text = list(text_pieces(checkpoint, getattr(kinds, self.first)))
         self.vision = list(vision_pieces(checkpoint, getattr(kinds, order.mmproj_quant)))
         check_once([*self.text, *self.vision])
@@ -128,6 +137,20 @@ class _Plan:
         files[0].path.unlink()
         return [Written(out, file_sha256(out))]
 
+    def write_adapter(self, work: Path) -> Path:
+        assert self.adapter is not None
+        path = work / self.names.adapter
+        write_adapter_gguf(self.adapter, self.checkpoint, path)
+        return path
+
+
+def _adapter(order: Order) -> tuple[Adapter | None, Merge | None]:
+    """The adapter, and what merges it in unless it is kept apart."""
+    if order.adapter is None:
+        return None, None
+    adapter = read_adapter(order.adapter)
+    return adapter, None if order.keep_adapter else merging(adapter)
+
 
 def _check_order(order: Order) -> None:
     for kind, known, option in (
@@ -135,18 +158,20 @@ def _check_order(order: Order) -> None:
     ):  # fmt: skip
         if kind not in known:
             raise Unsupported(f"{option} {kind} is not known here.", f"One of: {', '.join(known)}.")
+    if order.keep_adapter and order.adapter is None:
+        raise ConversionError("--keep-adapter keeps an adapter apart, but none is given.", "Add --adapter FOLDER.")
     if order.split and order.quant in K_TYPES:
         raise Unsupported(f"--quant {order.quant} is written as one file.", "Leave --split out, or use Q8_0.")
     if order.split and order.split < fields.LEAST_SPLIT:
         raise ConversionError(f"Shards of {order.split:,} bytes are too small.", "Use 100k or more, such as 2G.")
 
 
-def _first_kind(quant: str, checkpoint: Checkpoint) -> str:
+def _first_kind(quant: str, checkpoint: Checkpoint, *, merged: bool) -> str:
     """What the language part is written as at first: for k-quants what the checkpoint is, so that nothing is lost."""
     if quant not in K_TYPES:
         return quant
     stored = checkpoint.kind_of("language_model.embed_tokens.weight")
-    return _EXACT.get(stored, "F32")
+    return "F16" if merged and stored == "BF16" else _EXACT.get(stored, "F32")  # a merged weight has more digits
 
 
 def _bytes(pieces: list[Piece]) -> int:

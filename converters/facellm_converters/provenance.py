@@ -10,6 +10,7 @@ from pathlib import Path
 
 from facellm_converters.errors import ConversionError
 from facellm_converters.layouts.checkpoint import Checkpoint
+from facellm_converters.lora.adapter import Adapter
 from facellm_converters.write.fields import About
 
 #: Part of the pair's id: raised when other bytes are written for the same checkpoint.
@@ -18,27 +19,31 @@ VERSION = "1"
 _FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
 
 
-def about_model(checkpoint: Checkpoint, name: str, licence: str) -> About:
-    """From the checkpoint's README and its configuration."""
+def about_model(checkpoint: Checkpoint, adapter: Adapter | None, name: str, licence: str) -> About:
+    """From the checkpoint's README, its configuration and the adapter's."""
     card = read_card(checkpoint.folder / "README.md")
     bases = list(card.get("base_model", []))
     own = str(checkpoint.config.get("_name_or_path") or "")
     if own and "/" in own and not own.startswith(("/", ".")) and own not in bases:
         bases.append(own)
     provenance = {"converter": f"facellm {VERSION}"}
+    if adapter is not None:
+        provenance |= {f"adapter.{key}": value for key, value in adapter.provenance.items()}
     return About(
-        name or checkpoint.folder.resolve().name, pair_id(checkpoint),
+        name or checkpoint.folder.resolve().name, pair_id(checkpoint, adapter),
         licence or next(iter(card.get("license", [])), ""), bases, list(card.get("datasets", [])), provenance,
     )  # fmt: skip
 
 
-def pair_id(checkpoint: Checkpoint) -> str:
-    """The same for the same checkpoint: of configuration, tensor tables and sizes, not of every byte."""
+def pair_id(checkpoint: Checkpoint, adapter: Adapter | None) -> str:
+    """The same for the same checkpoint and adapter: of configuration, tensor tables and sizes, not of every byte."""
     digest = hashlib.sha256(f"{VERSION} {json.dumps(checkpoint.config, sort_keys=True)}".encode())
     for name, info in sorted(checkpoint.tensors.infos.items()):
         digest.update(f"{name} {info.shape} {info.kind} {info.file}".encode())
     probe = checkpoint.read("language_model.norm.weight")
     digest.update(probe.tobytes())
+    if adapter is not None:
+        digest.update(adapter.digest.encode())
     return digest.hexdigest()[:16]
 
 

@@ -18,6 +18,9 @@ from facellm_converters.errors import BadCheckpoint
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
+#: In place of a file's name: a weight that an adapter brought along whole.
+MERGED = "(adapter)"
+
 #: Kinds of weights that are converted, as safetensors names them, and how numpy holds them (bfloat16 as bare bits).
 KINDS: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
@@ -134,6 +137,15 @@ def opened(folder: Path) -> Iterator[Tensors]:
         if placed is not None:
             _compare(folder, placed, infos)
         yield Tensors(folder, files, infos)
+
+
+@contextmanager
+def opened_file(path: Path) -> Iterator[Tensors]:
+    """One safetensors file by its path. Raises ``BadCheckpoint``."""
+    header = checked_header(path)
+    with _mapped(path, header) as mapped:
+        infos = {name: TensorInfo(path.name, tuple(about["shape"]), about["dtype"]) for name, about in header.items()}
+        yield Tensors(path.parent, {path.name: mapped}, infos)
 
 
 def checked_header(path: Path) -> dict[str, Any]:

@@ -56,14 +56,19 @@ _SHARED = (
 )
 
 
+def plain(name: str) -> str:
+    """A stored name without the wrappers that differ between versions of transformers."""
+    return _rewritten(name, _SHARED)
+
+
 def shared(infos: Mapping[str, TensorInfo]) -> dict[str, Stored]:
     """Names of the ``-hf`` layout, LLaVA's and the nano's."""
-    return _named(infos, lambda name: _rewritten(name, _SHARED))
+    return _named(infos, plain)
 
 
 def own(infos: Mapping[str, TensorInfo]) -> dict[str, Stored]:
     """Names of OpenGVLab's layout; the joined matrix of queries, keys and values becomes three."""
-    found = _named(infos, lambda name: _rewritten(_rewritten(name, _SHARED), _OWN))
+    found = _named(infos, lambda name: _rewritten(plain(name), _OWN))
     for name in [name for name in found if ".attn.qkv." in name]:
         stored = found.pop(name)
         rows = infos[stored.name].rows

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from facellm_converters.checkpoint.tensors import TensorInfo
+from facellm_converters.checkpoint.tensors import MERGED, TensorInfo
 from facellm_converters.errors import BadCheckpoint, Unsupported
 from facellm_converters.layouts import names as naming
 from facellm_converters.layouts.names import Stored
@@ -60,8 +60,8 @@ def recognise(folder: Path, config: Config, infos: Mapping[str, TensorInfo]) -> 
     vision = _intern(folder, config, text) if kind == "internvl" else _clip(folder, config, text, kind)
     head = "lm_head.weight"
     wanted, optional = set(_text_names(text)), {head}
-    if head not in found:
-        text = _tied(text)
+    if head not in found or infos[found[head].name].file == MERGED:
+        text = replace(text, tied=head not in found)
     wanted |= set(_intern_names(vision, found) if kind == "internvl" else _clip_names(vision, kind))
     if vision.tower == "clip":
         optional |= {name for name in found if name.startswith(("vision_tower.encoder.layers.", "vision_tower.post_"))}
@@ -69,12 +69,6 @@ def recognise(folder: Path, config: Config, infos: Mapping[str, TensorInfo]) -> 
     naming.check_complete(found, wanted, optional)
     _check_shapes(infos, found, text, vision)
     return Recognised(kind, text, vision, found)
-
-
-def _tied(text: TextSpec) -> TextSpec:
-    from dataclasses import replace
-
-    return replace(text, tied=True)
 
 
 def _part(config: Config, name: str) -> Config:

@@ -31,6 +31,8 @@ def convert(
     out: Annotated[Path | None, typer.Option(help="Folder for the files; without it, where models are found.")] = None,
     quant: Annotated[str, typer.Option(help="F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M or IQ4_XS.")] = "Q8_0",
     mmproj_quant: Annotated[str, typer.Option(help="Of the image part: F32, F16, BF16 or Q8_0.")] = "F16",
+    adapter: Annotated[Path | None, typer.Option(help="Folder of a PEFT LoRA adapter, merged in.")] = None,
+    keep_adapter: Annotated[bool, typer.Option("--keep-adapter", help="Keep it apart, as a file of its own.")] = False,
     name: Annotated[str, typer.Option(help="The model's name; without it, the checkpoint's.")] = "",
     licence: Annotated[str, typer.Option(help="Its licence, where the checkpoint does not say.")] = "",
     split: Annotated[str, typer.Option(help="Shards of at most this size, for example 2G.")] = "",
@@ -44,7 +46,8 @@ def convert(
 
     where = out or _model_folder(name or checkpoint.resolve().name)
     order = Order(
-        checkpoint, where, quant.upper(), mmproj_quant.upper(), name, licence, _bytes(split), force
+        checkpoint, where, quant.upper(), mmproj_quant.upper(), adapter, keep_adapter, name, licence, _bytes(split),
+        force,
     )  # fmt: skip
     with Progress() as progress:
         done = run(order, _Bar(progress))
@@ -99,10 +102,10 @@ def _bytes(text: str) -> int:
 
 
 def _tell(done: Converted, where: Path, *, json: bool) -> None:
-    files = {"language": done.language, "mmproj": done.mmproj, "card": done.card}
+    files = {"language": done.language, "mmproj": done.mmproj, "adapter": done.adapter, "card": done.card}
     if json:
-        write_json({key: str(file) for key, file in files.items()})
+        write_json({key: str(file) if file else None for key, file in files.items()})
         return
-    for file in files.values():
+    for file in filter(None, files.values()):
         typer.echo(str(file))
     typer.echo(f"Ask it: {command('ask', 'PHOTO', 'QUESTION', '--model', str(where))}")
