@@ -16,9 +16,10 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from facellm.cli.ask import ask
-from facellm.cli.convert import convert
+from facellm.cli.convert import convert, parity
 from facellm.cli.doctor import doctor
 from facellm.cli.faces import faces
+from facellm.cli.inspect import inspect
 from facellm.cli.models import models_app
 from facellm.cli.output import show_error
 from facellm.cli.train import evaluate_app, train
@@ -76,7 +77,9 @@ app.command()(ask)
 app.command()(faces)
 app.add_typer(models_app, name="models")
 app.command()(convert)
+app.command()(parity)
 app.command()(doctor)
+app.command()(inspect)
 app.command()(train)
 app.add_typer(evaluate_app, name="evaluate")
 

@@ -1,4 +1,4 @@
-"""``facellm convert``: the door to the converters."""
+"""``facellm convert`` and ``facellm parity``: doors to the converters."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from facellm.core.errors import FaceLLMError
 
 if TYPE_CHECKING:
     from facellm_converters.convert import Converted
+    from facellm_converters.equality.compare import Report
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 #: Seconds between two lines where there is no terminal.
@@ -24,6 +25,10 @@ _LINE_S = 5.0
 
 class ConvertersMissing(FaceLLMError):
     """The packages that converting needs are not installed."""
+
+
+class NotEqual(FaceLLMError):
+    """A pair that does not answer as its checkpoint does."""
 
 
 def convert(
@@ -36,13 +41,17 @@ def convert(
     name: Annotated[str, typer.Option(help="The model's name; without it, the checkpoint's.")] = "",
     licence: Annotated[str, typer.Option(help="Its licence, where the checkpoint does not say.")] = "",
     split: Annotated[str, typer.Option(help="Shards of at most this size, for example 2G.")] = "",
+    verify: Annotated[bool, typer.Option("--verify", help="Then compare the answers of both.")] = False,
+    self_test: Annotated[bool, typer.Option(help="Store what the engine checks when it loads the model.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace files of the same name.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Turn a checkpoint into the two GGUF files that FaceLLM loads."""
     _require()
+    from facellm.core.canary import waves
     from facellm_converters.convert import Order
     from facellm_converters.convert import convert as run
+    from facellm_converters.equality.tower import image_tokens
 
     where = out or _model_folder(name or checkpoint.resolve().name)
     order = Order(
@@ -50,8 +59,49 @@ def convert(
         force,
     )  # fmt: skip
     with Progress() as progress:
-        done = run(order, _Bar(progress))
-    _tell(done, where, json=json)
+        canary = (lambda source: image_tokens(source, waves(source.vision.image))) if self_test else None
+        done = run(order, _Bar(progress), canary)
+        report = _compared(order.checkpoint, adapter, done, progress) if verify else None
+    _tell(done, report, where, json=json)
+    if report is not None:
+        _judge(report)
+
+
+def parity(
+    gguf: Annotated[Path, typer.Argument(help="A language GGUF with its mmproj beside it, or their folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="The folder that it was made from.")],
+    adapter: Annotated[Path | None, typer.Option(help="The LoRA adapter that was merged in.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Compare what a GGUF pair and its checkpoint answer, number by number."""
+    _require()
+    from facellm.models.packages import find_package
+    from facellm.models.store import AssetStore
+    from facellm_converters.equality.compare import compare_with
+
+    package = find_package(str(gguf), AssetStore())
+    with Progress() as progress:
+        progress.doing("Comparing the answers of both")
+        report = compare_with(checkpoint, adapter, package)
+    if json:
+        write_json(report.as_json())
+    else:
+        typer.echo(report.table())
+    _judge(report)
+
+
+def _compared(folder: Path, adapter: Path | None, done: Converted, progress: Progress) -> Report:
+    from facellm.core.package import ModelPackage
+    from facellm_converters.equality.compare import compare_with
+
+    progress.doing("Comparing the answers of both")
+    merged = adapter if done.adapter is None else None
+    return compare_with(folder, merged, ModelPackage(done.language.stem, done.language, done.mmproj, 0))
+
+
+def _judge(report: Report) -> None:
+    if not report.equal:
+        raise NotEqual("The pair does not answer as its checkpoint does.", "See the numbers; try a wider --quant.")
 
 
 def _require() -> None:
@@ -101,11 +151,14 @@ def _bytes(text: str) -> int:
     return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))
 
 
-def _tell(done: Converted, where: Path, *, json: bool) -> None:
+def _tell(done: Converted, report: Report | None, where: Path, *, json: bool) -> None:
     files = {"language": done.language, "mmproj": done.mmproj, "adapter": done.adapter, "card": done.card}
     if json:
-        write_json({key: str(file) if file else None for key, file in files.items()})
+        row: dict[str, object] = {key: str(file) if file else None for key, file in files.items()}
+        write_json(row | {"equality": report.as_json() if report else None})
         return
     for file in filter(None, files.values()):
         typer.echo(str(file))
+    if report is not None:
+        typer.echo(report.table())
     typer.echo(f"Ask it: {command('ask', 'PHOTO', 'QUESTION', '--model', str(where))}")
