@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,35 @@ from facellm.engine.errors import RuntimeChanged
 #: Mean token cosine below which the runtime computes something else than the model was trained on. Measured for
 #: the nano's layout: 0.99995 with f16 weights, 0.997 with q8_0 (not shipped), 0.69 with the class token misplaced.
 LEAST_COSINE = 0.999
+
+#: Self-tests that are remembered, at most.
+REMEMBERED = 200
+
+
+class Passed:
+    """Remembers that a self-test was passed: that of InternVL3-1B takes as long as the rest of loading it, twice.
+
+    What would change the result is in the note's name: the file, llama.cpp's version, where it computes. One empty
+    file a note, so that two engines cannot spoil each other's.
+    """
+
+    def __init__(self, folder: Path, mmproj: Path, runtime: str, where: str) -> None:
+        state = mmproj.stat()
+        what = [str(mmproj.resolve()), state.st_size, state.st_mtime_ns, runtime, where, LEAST_COSINE]
+        self._note = folder / hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+    def known(self) -> bool:
+        """Whether this very test was passed before."""
+        return self._note.exists()
+
+    def remember(self) -> None:
+        """It is passed. A disk that takes no note costs time at the next start, no more."""
+        with suppress(OSError):
+            self._note.parent.mkdir(parents=True, exist_ok=True)
+            notes = sorted(self._note.parent.iterdir(), key=lambda note: note.stat().st_mtime)
+            for old in notes[: max(0, len(notes) - REMEMBERED + 1)]:
+                old.unlink(missing_ok=True)
+            self._note.touch()
 
 
 def check_canary(

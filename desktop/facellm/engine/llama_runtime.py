@@ -18,7 +18,7 @@ from facellm.core.faces import RgbImage
 from facellm.core.package import ModelPackage
 from facellm.core.prompt import user_text
 from facellm.engine import llama_native as native
-from facellm.engine.canary import check_canary
+from facellm.engine.canary import Passed, check_canary
 from facellm.engine.choices import ballot
 from facellm.engine.errors import EngineError, OutOfMemory, QuestionTooLong, Stopped
 from facellm.engine.llama_context import Context
@@ -30,6 +30,7 @@ from facellm.engine.protocol import AskEvent, AskRequest, Done, Encoded, EngineI
 from facellm.engine.sampling import Spelling, draw, goes_in_circles, log_softmax
 from facellm.engine.template import ChatTemplate
 from facellm.engine.threads import usable_cores
+from facellm.models.store import data_folder
 
 #: Nodes of the image graph between two looks at the stop flag. The nano's graph has 371 nodes in 0.35 s on one
 #: core; CPU time of an encode is the same within 1 % for a look at every node, every 4, 16, 64 and none.
@@ -77,7 +78,10 @@ class Runtime:
                 raise
             where = native.Placement(0, where.threads)  # "auto": what the GPU has no room for, the CPU does
             self._load(headers, where, tell)
-        check_canary(headers.eyes, package.tile, self._embed, lambda share: tell(Loading("self-test", share)))
+        passed = Passed(data_folder() / "self-tests", package.mmproj, native.runtime_version(), str(where))
+        if not passed.known():
+            check_canary(headers.eyes, package.tile, self._embed, lambda share: tell(Loading("self-test", share)))
+            passed.remember()
         self.info = EngineInfo(
             package.title or package.name, str(where), self.context.size, where.threads, native.runtime_version(),
             stored_bytes(package.llm), stored_bytes(package.mmproj), time.monotonic() - begun, os.getpid(),
