@@ -68,8 +68,9 @@ def test_llava_is_equal_but_for_its_image_tokens(made, tmp_path) -> None:
     assert report.cosine_mean < 0.9
 
 
-def test_the_canary_is_what_the_runtime_gives_and_a_changed_one_is_refused(made, tmp_path) -> None:
-    done = pair(made / "qwen2", tmp_path)
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "llava"])
+def test_the_canary_is_what_the_runtime_gives_and_a_changed_one_is_refused(made, tmp_path, name) -> None:
+    done = pair(made / name, tmp_path)
     header = read_header(done.mmproj)
     with Pair(done.language, done.mmproj, 2) as runtime:
         check_canary(header, SIDE, runtime.image_tokens, lambda _share: None)

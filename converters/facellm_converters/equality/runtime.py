@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
+# Before libgomp is loaded: on busy cores its threads would wait for each other at full speed (docs/decisions/engine.md).
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 import llama_cpp
 import llama_cpp.mtmd_cpp as mtmd
-import numpy as np
 
 from facellm_converters.equality.numbers import Values
 from facellm_converters.equality.tower import Picture
