@@ -195,6 +195,7 @@ def test_a_shard_counts_the_set_and_names_what_is_missing(tmp_path: Path) -> Non
     assert (found["kind"], found["name"], found["parameters"]) == ("language model", "Large", 3 * 64 * 64)
     assert found["shard"] == {"number": 2, "of": 3, "missing": []}
     assert found["bytes"] == sum(part.stat().st_size for part in (first, second, third))
+    assert [one["file"] for one in told(eyes(tmp_path / "eyes.gguf"))["beside"]] == [first.name]
     third.unlink()
     found = told(first)
     assert found["shard"] == {"number": 1, "of": 3, "missing": [third.name]}

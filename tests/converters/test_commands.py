@@ -52,5 +52,5 @@ def test_wrong_usage_says_what_would_be_right(made, tmp_path) -> None:
     assert size.returncode == 2
     absent = facellm("convert", tmp_path / "nothing", "--out", tmp_path / "out", folder=tmp_path)
     assert absent.returncode == 1
-    assert "no folder" in absent.stderr
+    assert "no folder" in absent.stderr.lower()
     assert not (tmp_path / "out").exists()

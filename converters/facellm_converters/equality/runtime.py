@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-# Before libgomp is loaded: on busy cores its threads would wait for each other at full speed (docs/decisions/engine.md).
+# Before libgomp is loaded: on busy cores its threads would wait for each other at full speed.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import llama_cpp

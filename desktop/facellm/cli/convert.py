@@ -32,7 +32,7 @@ class NotEqual(FaceLLMError):
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder of a checkpoint, as save_pretrained writes it.")],
+    checkpoint: Annotated[str, typer.Argument(help="Folder of a checkpoint, or a hub id such as owner/name.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the files; without it, where models are found.")] = None,
     quant: Annotated[str, typer.Option(help="F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M or IQ4_XS.")] = "Q8_0",
     mmproj_quant: Annotated[str, typer.Option(help="Of the image part: F32, F16, BF16 or Q8_0.")] = "F16",
@@ -41,6 +41,7 @@ def convert(
     name: Annotated[str, typer.Option(help="The model's name; without it, the checkpoint's.")] = "",
     licence: Annotated[str, typer.Option(help="Its licence, where the checkpoint does not say.")] = "",
     split: Annotated[str, typer.Option(help="Shards of at most this size, for example 2G.")] = "",
+    revision: Annotated[str, typer.Option(help="Of a checkpoint on the hub.")] = "",
     verify: Annotated[bool, typer.Option("--verify", help="Then compare the answers of both.")] = False,
     self_test: Annotated[bool, typer.Option(help="Store what the engine checks when it loads the model.")] = True,
     force: Annotated[bool, typer.Option("--force", help="Replace files of the same name.")] = False,
@@ -49,19 +50,24 @@ def convert(
     """Turn a checkpoint into the two GGUF files that FaceLLM loads."""
     _require()
     from facellm.core.canary import waves
+    from facellm_converters.checkpoint.source import hub_id, resolve
     from facellm_converters.convert import Order
     from facellm_converters.convert import convert as run
     from facellm_converters.equality.tower import image_tokens
 
-    where = out or _model_folder(name or checkpoint.resolve().name)
-    order = Order(
-        checkpoint, where, quant.upper(), mmproj_quant.upper(), adapter, keep_adapter, name, licence, _bytes(split),
-        force,
-    )  # fmt: skip
+    hub = hub_id(checkpoint, revision or None)
+    name = name or (hub.name if hub is not None else "")
+    where = out or _model_folder(name or Path(checkpoint).resolve().name)
     with Progress() as progress:
+        bar = _Bar(progress)
+        folder = resolve(checkpoint, revision=revision or None, cache=None, tell=bar)
+        order = Order(
+            folder, where, quant.upper(), mmproj_quant.upper(), adapter, keep_adapter, name, licence, _bytes(split),
+            force,
+        )  # fmt: skip
         canary = (lambda source: image_tokens(source, waves(source.vision.image))) if self_test else None
-        done = run(order, _Bar(progress), canary)
-        report = _compared(order.checkpoint, adapter, done, progress) if verify else None
+        done = run(order, bar, canary)
+        report = _compared(folder, adapter, done, progress) if verify else None
     _tell(done, report, where, json=json)
     if report is not None:
         _judge(report)

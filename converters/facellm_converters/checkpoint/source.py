@@ -1,0 +1,157 @@
+"""Where a checkpoint comes from: a folder as it is, or a model of the hub, fetched first."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from facellm_converters.checkpoint.hub import ADAPTER, CONFIGURATION, Fetch, HubId, shards_of
+from facellm_converters.checkpoint.tensors import INDEX, some
+from facellm_converters.errors import BadCheckpoint, ConversionError
+from facellm_converters.progress import Tell
+
+_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(.+))?", re.ASCII)
+_REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w./-]*", re.ASCII)
+#: Any of them set: nothing is asked of the network.
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "FACELLM_OFFLINE")
+_LOCALLY = "or get its *.safetensors, *.json, *.jinja and tokenizer files in another way, and give their folder."
+_LOG_IN = "with `hf auth login`, or set HF_TOKEN"
+
+
+def resolve(name: str, *, revision: str | None, cache: Path | None, tell: Tell) -> Path:
+    """The checkpoint's folder: ``name`` itself, or where the files of the hub's ``owner/name[@revision]`` now are.
+
+    ``cache``: a folder laid out as the hub's cache; ``None``: the one that all programs of this user share. Told are
+    bytes that are there, and bytes in all, of the configuration and then of the weights. Files that are in the cache
+    are taken by their size; what arrives is compared by hash. When a fetch ends early, what has come is kept for the
+    next one. ``HF_ENDPOINT``, ``HF_TOKEN`` and ``HF_HUB_OFFLINE`` are respected.
+
+    Raises ``ConversionError`` where there is no such folder or model, where the hub refuses or cannot be reached, and
+    where the disk has no room, which is found out before the weights are fetched; ``BadCheckpoint`` where what
+    arrives is not what the hub lists, or the model has no safetensors.
+    """
+    hub = hub_id(name, revision)
+    if hub is None:
+        return Path(name).expanduser()
+    try:
+        from huggingface_hub import constants
+    except ImportError as error:
+        raise ConversionError(
+            f"Fetching {hub.repo} needs the package huggingface_hub, which is not installed.",
+            "From a checkout run: python3 run.py setup training; elsewhere: pip install huggingface_hub.",
+        ) from error
+    root = Path(cache or constants.HF_HUB_CACHE).expanduser()
+    if any(os.environ.get(each, "").upper() in ("1", "ON", "YES", "TRUE") for each in _OFFLINE):
+        return _fetched_before(hub, root)
+    # Read now, not when the library was imported.
+    endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+    return _fetch(hub, root, endpoint, tell)
+
+
+def hub_id(name: str, revision: str | None = None) -> HubId | None:
+    """The model of the hub that ``name`` means; ``None`` for a folder. Raises ``ConversionError`` for neither."""
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        if revision:
+            raise ConversionError(f"{name} is a folder; it has no revision {revision}.", "Leave the revision out.")
+        return None
+    if name and path.exists():
+        raise ConversionError(f"{name} is a file.", "Give the folder of the checkpoint.")
+    found = _HUB_ID.fullmatch(name)
+    if found is None:
+        raise ConversionError(
+            f"There is no folder {name!r}.",
+            "Give the folder that save_pretrained wrote, or a model of the hub as owner/name.",
+        )
+    if revision and found[2] and revision != found[2]:
+        raise ConversionError(f"{name} names another revision than {revision}.", "Name one of them.")
+    wanted = revision or found[2] or "main"
+    if not _REVISION.fullmatch(wanted):
+        raise ConversionError(f"{wanted!r} is no revision.", "Give a branch, a tag or a commit.")
+    return HubId(found[1], wanted)
+
+
+def _fetch(hub: HubId, root: Path, endpoint: str, tell: Tell) -> Path:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The base of what the library's HTTP client raises, whichever client that is.
+    network: type[Exception] = HfHubHTTPError.__bases__[0]
+    try:
+        return Fetch(hub, root, endpoint, tell).run()
+    except (network, OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, HfHubHTTPError):
+            raise _refused(error, hub, endpoint) from error
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise ConversionError(
+                f"{error.filename or root} cannot be written: {error.strerror}.",
+                "Make room or set HF_HUB_CACHE to another folder; what has arrived is kept.",
+            ) from error
+        if isinstance(error, network | OSError):
+            raise _unreachable(error, hub, root, endpoint) from error
+        raise ConversionError(
+            f"{endpoint} does not answer as the hub does: {str(error).splitlines()[0] if str(error) else error!r}.",
+            f"Check HF_ENDPOINT and the network (is there a log-in page?), {_LOCALLY}",
+        ) from error
+
+
+def _refused(error: Exception, hub: HubId, endpoint: str) -> ConversionError:
+    """What an answer other than success means."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    assert isinstance(error, HfHubHTTPError)
+    status, page = error.response.status_code, f"{endpoint}/{hub.repo}"
+    if isinstance(error, GatedRepoError):
+        return ConversionError(
+            f"{hub.repo} is given only to those who have accepted its licence ({status}).",
+            f"Accept it at {page}, then log in {_LOG_IN}.",
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return ConversionError(f"{hub.repo} has no revision {hub.revision}.", f"See {page}/commits for those it has.")
+    if isinstance(error, RepositoryNotFoundError) or status == 404:
+        return ConversionError(
+            f"There is neither a folder {hub.repo} nor a model of that name at {endpoint}, or the model is private.",
+            f"Check the name; for a private model log in {_LOG_IN}.",
+        )
+    if status in (401, 403):
+        return ConversionError(
+            f"{endpoint} does not let you read {hub.repo} ({status}).",
+            f"Check the name, accept its licence at {page} if there is one to accept, and log in {_LOG_IN}.",
+        )
+    return ConversionError(
+        f"{endpoint} answered {status} when asked for {hub.repo}.", "Try again later; what has arrived is kept."
+    )
+
+
+def _unreachable(error: Exception, hub: HubId, root: Path, endpoint: str) -> ConversionError:
+    try:
+        _fetched_before(hub, root)
+    except ConversionError:
+        hint = f"Check the network and HF_ENDPOINT and try again (what has arrived is kept), {_LOCALLY}"
+    else:
+        hint = "Try again, or set HF_HUB_OFFLINE=1 to use what was fetched before."
+    said = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return ConversionError(f"{hub.repo} cannot be fetched, the connection to {endpoint} failed: {said}.", hint)
+
+
+def _fetched_before(hub: HubId, root: Path) -> Path:
+    """The model's folder in the cache, without asking the network. Raises ``ConversionError`` where it is not whole."""
+    commit = hub.commit_in(root)
+    folder = hub.storage(root) / "snapshots" / commit
+    if not commit or not folder.is_dir():
+        raise ConversionError(
+            f"{hub.repo} at {hub.revision} was not fetched before, and the network is not to be used.",
+            f"Unset {', '.join(each for each in _OFFLINE if os.environ.get(each)) or 'HF_HUB_OFFLINE'}, {_LOCALLY}",
+        )
+    wanted = shards_of(folder / INDEX) if (folder / INDEX).is_file() else set()
+    missing = sorted(name for name in wanted if not (folder / name).is_file())
+    if not wanted and not any(file.is_file() for file in folder.glob("*.safetensors")):
+        missing = ["*.safetensors"]
+    if not (folder / CONFIGURATION).is_file() and not (folder / ADAPTER).is_file():
+        missing.append(CONFIGURATION)
+    if missing:
+        raise BadCheckpoint(
+            f"Of {hub.repo} only a part was fetched before; missing: {some(missing)}.",
+            f"Fetch it with the network, {_LOCALLY}",
+        )
+    return folder
