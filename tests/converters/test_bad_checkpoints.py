@@ -19,6 +19,9 @@ from safetensors.numpy import load_file, save_file
 
 from facellm_converters.convert import Order, convert
 from facellm_converters.errors import BadCheckpoint, ConversionError, Unsupported
+
+pytest.importorskip("torch", reason="the checkpoints are made with PyTorch")
+
 from tests.converters import checkpoints
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

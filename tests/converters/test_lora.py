@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from gguf import GGUFReader
 from safetensors.numpy import load_file, save_file
 
@@ -19,6 +18,9 @@ from facellm_converters.layouts.checkpoint import open_checkpoint
 from facellm_converters.layouts.names import plain
 from facellm_converters.lora.adapter import CONFIG, WEIGHTS, read_adapter
 from facellm_converters.lora.merge import merging
+
+torch = pytest.importorskip("torch", reason="the checkpoints are made with PyTorch")
+
 from tests.converters import checkpoints
 
 peft = pytest.importorskip("peft")

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from gguf import GGUFReader
 
 from facellm.core.canary import waves
 from facellm_converters.convert import Converted, Order, convert
+
+torch = pytest.importorskip("torch", reason="the checkpoints are made with PyTorch")
+
 from tests.converters import checkpoints
 
 MODELS = Path(__file__).parents[1] / "models"

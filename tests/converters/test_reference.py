@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from facellm_converters.equality.decoder import embedded, next_token_logits
 from facellm_converters.equality.tower import image_tokens
 from facellm_converters.layouts.checkpoint import open_checkpoint
+
+torch = pytest.importorskip("torch", reason="the checkpoints are made with PyTorch")
+
 from tests.converters import checkpoints
 from tests.converters.test_pairs import PICTURES, cosines, wanted
 
