@@ -2,65 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facellm.core.canary import waves
 from facellm.core.package import ModelPackage
-from facellm_converters.equality.decoder import embedded, next_token_logits
+from facellm_converters.equality.decoder import Stretch, embedded, hidden_states, logit_pieces
+from facellm_converters.equality.measures import (
+    ClosedCost,
+    PictureRow,
+    Positions,
+    closed_cost,
+    cosines,
+    picture_row,
+)
 from facellm_converters.equality.numbers import Values
-from facellm_converters.equality.tower import Picture, image_tokens
+from facellm_converters.equality.texts import TEXTS, Text, pictures, rendered
+from facellm_converters.equality.tower import Picture, tokens_of_all
+from facellm_converters.equality.verdict import faults, stored_kind
+from facellm_converters.errors import ConversionError
 from facellm_converters.layouts.checkpoint import Checkpoint, open_checkpoint
 from facellm_converters.lora.adapter import read_adapter
 from facellm_converters.lora.merge import merging
 
-#: A face described and asked about; probabilities are compared after every token of it.
-TEXT = (
-    "The photo shows the face of a person of about thirty to forty years. The head is turned slightly to the left, "
-    "the eyes are open and look into the camera. The hair is dark brown and falls over the forehead; there is no "
-    "headwear. The person wears eyeglasses with a thin frame and smiles with closed lips. Light comes from the front, "
-    "the background is plain and out of focus. Question: Is this person wearing glasses? Answer: Yes, eyeglasses with "
-    "a thin frame. Question: Which age group? Answer: 30 to 39 years. Question: Is the mouth open? Answer: No, it is "
-    "closed. Question: Describe the expression. Answer: A slight smile; the eyes are relaxed. Question: Is the person "
-    "wearing a hat? Answer: No. Question: Which hair colour? Answer: Brown."
-)
-#: Closed questions, and the letters whose probabilities are compared after each.
-CLOSED = tuple(
-    f"<|im_start|>user\n{question}\nA) {a}\nB) {b}\nC) {c}\nAnswer with the letter.<|im_end|>\n<|im_start|>assistant\n"
-    for question, a, b, c in (
-        ("Is this person wearing glasses?", "none", "eyeglasses", "sunglasses"),
-        ("Is the person smiling?", "no", "slightly", "broadly"),
-        ("Is the mouth open?", "closed", "teeth visible", "open"),
-        ("How old does the person look?", "a child", "20 to 39", "over 60"),
-        ("Where does the head turn?", "left", "to the front", "right"),
-        ("Which headwear?", "none", "a hat or cap", "a scarf or hood"),
-    )
-)
-_LETTERS = ("A", "B", "C")
-
-#: Least mean cosine of image tokens, and highest mean divergence in nats, at which a pair counts as equal. float16 and
-#: bfloat16 differ by rounding only (random models: 1e-6 nats); fewer bits have a cost, which is what the table is for.
-EXACT = {"cosine": 0.999, "divergence": 0.005}
-QUANTISED = {"cosine": 0.99, "divergence": 0.2}
+if TYPE_CHECKING:
+    from facellm_converters.equality.runtime import Pair, Seen
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``divergence``: Kullback-Leibler of next-token probabilities, checkpoint ‖ pair, in nats. ``agreement``: share of
-    positions with the same likeliest token. ``letters``: share of closed questions with the same letter."""
+    """``faults``: why the pair is not equal, in sentences. ``language``, ``mmproj``: how they are stored.
+
+    ``divergence``: Kullback-Leibler of next-token probabilities, checkpoint ‖ pair, in nats; ``_text`` without a
+    picture, ``_picture`` after one. ``agreement``: share of positions with the same likeliest token. ``letters``: share
+    of the closed ``questions`` with the same letter; ``letters_shift``: by how much a letter's probability moves.
+    """
 
     equal: bool
+    faults: tuple[str, ...]
+    language: str
+    mmproj: str
     pictures: int
+    by_picture: tuple[PictureRow, ...]
     cosine_mean: float
     cosine_least: float
     largest_error: float
     positions: int
     divergence_mean: float
     divergence_largest: float
+    divergence_text: float
+    divergence_picture: float
     agreement: float
+    questions: int
     letters: float
     letters_shift: float
 
@@ -70,94 +66,136 @@ class Report:
 
     def table(self) -> str:
         """For a terminal."""
-        tokens = (
-            f"image tokens    cosine {self.cosine_mean:.6f} on average, {self.cosine_least:.6f} at worst, "
-            f"largest error {self.largest_error:.2g} ({self.pictures} pictures)"
+        images = (
+            f"image tokens    cosine {self.cosine_mean:.6f} on average, {self.cosine_least:.6f} at worst, largest "
+            f"error {self.largest_error:.2g} ({self.pictures} pictures, {self.mmproj})"
         )
-        following = (
-            f"next token      divergence {self.divergence_mean:.2g} nats on average, {self.divergence_largest:.2g} at "
-            f"worst; the same likeliest token in {self.agreement:.1%} of {self.positions} positions"
+        tokens = (
+            f"next token      divergence {self.divergence_mean:.2g} nats on average, {self.divergence_largest:.2g} "
+            f"at worst; the same likeliest token in {self.agreement:.1%} of {self.positions} positions "
+            f"({self.language})"
         )
         closed = (
-            f"closed answers  the same letter in {self.letters:.0%} of {len(CLOSED)}, probabilities shifted by "
+            f"closed answers  the same letter in {self.letters:.0%} of {self.questions}, probabilities shifted by "
             f"{self.letters_shift:.2g} on average"
         )
-        return "\n".join((tokens, following, closed, "equal" if self.equal else "NOT EQUAL"))
+        verdict = "equal" if self.equal else "NOT EQUAL: " + "; ".join(self.faults)
+        return f"{images}\n{tokens}\n{closed}\n{verdict}"
 
 
 def compare_with(folder: Path, adapter: Path | None, package: ModelPackage, threads: int = 2) -> Report:
     """Compare the checkpoint in ``folder`` (with an adapter merged in) with a pair. Raises ``ConversionError``."""
     merge = merging(read_adapter(adapter)) if adapter is not None else None
     with open_checkpoint(folder, merge) as checkpoint:
-        return compare(checkpoint, package, threads)
+        return compare(checkpoint, package, threads=threads)
 
 
-def compare(checkpoint: Checkpoint, package: ModelPackage, threads: int = 2) -> Report:
-    """See :class:`Report`."""
+def compare(
+    checkpoint: Checkpoint,
+    package: ModelPackage,
+    texts: Sequence[Text] = TEXTS,
+    shown: Sequence[Picture] | None = None,
+    threads: int = 2,
+) -> Report:
+    """See :class:`Report`. ``shown``: pictures of exactly the tile's side. Raises ``ConversionError``."""
     from facellm_converters.equality.runtime import Pair
 
-    side = checkpoint.vision.image
-    first = waves(side)
-    pictures: list[Picture] = [first, np.ascontiguousarray(first[::-1, :, ::-1])]
+    shown = pictures(checkpoint.vision.image) if shown is None else shown
     with Pair(package.llm, package.mmproj, threads) as pair:
-        right = [image_tokens(checkpoint, picture) for picture in pictures]
-        found = [pair.image_tokens(picture) for picture in pictures]
-        cosines = np.concatenate([_cosines(one, other) for one, other in zip(right, found, strict=True)])
-        error = max(float(np.abs(one - other).max()) for one, other in zip(right, found, strict=True))
-        text = pair.tokens(TEXT)
-        last = len(text) - 1
-        theirs = _logits(checkpoint, right[0], text, last)
-        ours = pair.logits([found[0], text], last)
-        divergence = _divergences(theirs, ours)
-        letters, shift = _closed(checkpoint, right[0], found[0], pair.tokens, pair.logits)
-    limits = EXACT if _is_exact(package) else QUANTISED
-    equal = float(cosines.mean()) >= limits["cosine"] and float(divergence.mean()) <= limits["divergence"]
+        seen = [pair.see(picture) for picture in shown]
+        right = tokens_of_all(checkpoint, shown)
+        if right.shape[1:] != seen[0].embeddings.shape:
+            raise ConversionError(
+                f"llama.cpp makes {_by(seen[0].embeddings)} numbers of a picture, the checkpoint {_by(right[0])}.",
+                "They are different models.",
+            )
+        asked = _Asked(checkpoint, pair, texts, right, seen)
+        asked.run()
+    return _report(checkpoint, package, right, seen, asked)
+
+
+class _Asked:
+    """Every text asked of both; the checkpoint's weights are read once for all of them."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, pair: Pair, texts: Sequence[Text], right: Values, seen: Sequence[Seen]
+    ) -> None:
+        self._checkpoint, self._pair, self._right, self._seen = checkpoint, pair, right, seen
+        self._texts = sorted(texts, key=lambda text: -1 if text.picture is None else text.picture)
+        self._ids = [rendered(text, pair.tokens) for text in self._texts]
+        self.text, self.picture = Positions(), Positions()
+        self.closed = closed_cost(np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32), [])
+
+    def run(self) -> None:
+        answers: list[tuple[Values, Values, list[int]]] = []
+        begun: list[int | None] = []
+        for text, ids, hidden in zip(self._texts, self._ids, self._hidden(), strict=True):
+            if begun[-1:] != [text.picture]:
+                begun.append(text.picture)
+                self._begin(text.picture)
+            into = self.text if text.picture is None else self.picture
+            wanted = hidden[-1:] if text.options else hidden
+            for one, other in zip(
+                logit_pieces(self._checkpoint, wanted), self._pair.after(ids, len(wanted)), strict=True
+            ):
+                found = other[:, : one.shape[1]]
+                if text.options:
+                    answers.append((one[0], found[0], [self._pair.tokens(letter)[-1] for letter in text.letters]))
+                into.add(one, found)
+        if answers:
+            right, found_, keys = zip(*answers, strict=True)
+            self.closed = closed_cost(np.stack(right), np.stack(found_), keys)
+
+    def _begin(self, picture: int | None) -> None:
+        opening = self._pair.opening
+        if picture is None:
+            self._pair.begin([opening])
+        else:
+            seen = self._seen[picture]
+            self._pair.begin([opening + seen.before, seen.embeddings, seen.after])
+
+    def _hidden(self) -> list[Values]:
+        """The checkpoint's, of each text."""
+        before: dict[int | None, int] = {}
+        stretches: list[Stretch] = []
+        for picture in sorted({text.picture for text in self._texts}, key=str):
+            before[picture] = len(stretches)
+            items: list[int | Values] = list(self._pair.opening)
+            if picture is not None:
+                seen = self._seen[picture]
+                items += [*seen.before, self._right[picture], *seen.after]
+            stretches.append(Stretch(embedded(self._checkpoint, items)))
+        count = len(stretches)
+        for text, ids in zip(self._texts, self._ids, strict=True):
+            stretches.append(Stretch(embedded(self._checkpoint, ids), before[text.picture]))
+        return hidden_states(self._checkpoint, stretches)[count:]
+
+
+def _report(
+    checkpoint: Checkpoint, package: ModelPackage, right: Values, seen: Sequence[Seen], asked: _Asked
+) -> Report:
+    rows = tuple(picture_row(one, other.embeddings) for one, other in zip(right, seen, strict=True))
+    cosine = float(np.mean([row.cosine_mean for row in rows]))
+    every = Positions.together((asked.text, asked.picture))
+    language, mmproj = stored_kind(package.llm), stored_kind(package.mmproj)
+    why = faults(language, mmproj, cosine, asked.text.mean, asked.picture.mean)
+    if why and checkpoint.kind == "llava":
+        why += (_llavas_fault(right[0], seen[0].embeddings),)
+    closed: ClosedCost = asked.closed
     return Report(
-        equal, len(pictures), float(cosines.mean()), float(cosines.min()), error, last, float(divergence.mean()),
-        float(divergence.max()), float((theirs.argmax(-1) == ours.argmax(-1)).mean()), letters, shift,
+        not why, why, language, mmproj, len(rows), rows, cosine, min(row.cosine_least for row in rows),
+        max(row.largest_error for row in rows), len(every.same), every.mean, every.largest, asked.text.mean,
+        asked.picture.mean, every.agreement, closed.questions, closed.agreement, closed.shift,
     )  # fmt: skip
 
 
-def _logits(checkpoint: Checkpoint, picture: Values, ids: Sequence[int], last: int) -> Values:
-    return next_token_logits(checkpoint, np.concatenate([picture, embedded(checkpoint, ids)]), last)
+def _llavas_fault(right: Values, found: Values) -> str:
+    others = float(cosines(right[1:], found[:-1]).mean())
+    return (
+        "llama.cpp's LLaVA graph leaves out the first patch and puts the class token last (its issue 25814); "
+        f"with that, the other image tokens have a cosine of {others:.4f}"
+    )
 
 
-def _closed(
-    checkpoint: Checkpoint,
-    right: Values,
-    found: Values,
-    tokens: Callable[[str], list[int]],
-    logits: Callable[[Sequence[Sequence[int] | Values], int], Values],
-) -> tuple[float, float]:
-    keys = [tokens(letter)[-1] for letter in _LETTERS]
-    same, shift = [], []
-    for question in CLOSED:
-        ids = tokens(question)
-        one, other = _logits(checkpoint, right, ids, 1)[0, keys], logits([found, ids], 1)[0, keys]
-        same.append(int(one.argmax()) == int(other.argmax()))
-        shift.append(float(np.abs(np.exp(_log_softmax(one)) - np.exp(_log_softmax(other))).mean()))
-    return float(np.mean(same)), float(np.mean(shift))
-
-
-def _is_exact(package: ModelPackage) -> bool:
-    names = (package.llm.stem.lower(), package.mmproj.stem.lower())
-    return all(name.endswith(("f32", "f16", "bf16")) for name in names)
-
-
-def _cosines(one: Values, other: Values) -> Values:
-    lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
-    return np.asarray((one * other).sum(-1) / np.maximum(lengths, 1e-12), np.float32)
-
-
-def _log_softmax(logits: Values) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)))
-
-
-def _divergences(right: Values, found: Values) -> Values:
-    """Row by row, for a vocabulary of 150,000 in float64 is a megabyte a position."""
-    rows = []
-    for one, other in zip(right, found, strict=True):
-        p, q = _log_softmax(one), _log_softmax(other[: len(one)])
-        rows.append(float((np.exp(p) * (p - q)).sum()))
-    return np.array(rows, np.float32)
+def _by(values: Values) -> str:
+    return "×".join(map(str, values.shape))

@@ -2,88 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from facellm_converters.equality.numbers import Values, linear, rms_norm, softmax
+from facellm_converters.equality.numbers import Values, activate, linear, rms_norm, softmax
+from facellm_converters.equality.rotary import turned, turns
 from facellm_converters.layouts.checkpoint import Checkpoint
 
-#: Rows of the head that are in memory at once.
-_HEAD_ROWS = 1 << 14
+#: A part of a prompt: one token's id, or an image's embeddings ``[tokens, width]``.
+Item = int | Values
+
+#: Numbers of the head that are in memory at once (32 MB).
+_HEAD_NUMBERS = 1 << 23
+#: Positions whose logits are given at once: 19 MB with 151,674 tokens.
+POSITIONS = 32
 _TABLE = "language_model.embed_tokens.weight"
 
 
-def embedded(checkpoint: Checkpoint, ids: Sequence[int]) -> Values:
-    """Embeddings ``[n, width]`` of tokens."""
-    return np.concatenate([checkpoint.read(_TABLE, one, one + 1) for one in ids])
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Inputs ``[n, width]`` that go on from another stretch (``after``: its number), or stand alone."""
+
+    inputs: Values
+    after: int | None = None
 
 
-def next_token_logits(checkpoint: Checkpoint, inputs: Values, last: int) -> Values:
-    """Logits ``[last, vocabulary]`` after each of the last positions of ``inputs`` ``[n, width]``."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Rows ``start:stop`` of all stretches; they see those of ``seen`` and their own up to each."""
+
+    start: int
+    stop: int
+    seen: slice
+
+
+def embedded(checkpoint: Checkpoint, items: Sequence[Item]) -> Values:
+    """Inputs ``[n, width]``: tokens looked up, image embeddings as they are."""
+    rows = (item if isinstance(item, np.ndarray) else checkpoint.read(_TABLE, item, item + 1) for item in items)
+    return np.concatenate([np.zeros((0, checkpoint.text.width), np.float32), *rows])
+
+
+def next_token_logits(checkpoint: Checkpoint, items: Sequence[Item] | Values, last: int | None = None) -> Values:
+    """Logits ``[last, vocabulary]`` after each of the last positions (all of them if not told).
+
+    ``items``: token ids and image embeddings in order, or inputs ``[n, width]`` made by :func:`embedded`.
+    """
+    inputs = items if isinstance(items, np.ndarray) else embedded(checkpoint, items)
+    (hidden,) = hidden_states(checkpoint, [Stretch(inputs)])
+    hidden = hidden[-(last or len(hidden)) :]
+    found = np.empty((len(hidden), checkpoint.text.vocabulary), np.float32)
+    for place, piece in zip(range(0, len(found), POSITIONS), logit_pieces(checkpoint, hidden), strict=True):
+        found[place : place + POSITIONS] = piece
+    return found
+
+
+def logit_pieces(checkpoint: Checkpoint, hidden: Values) -> Iterator[Values]:
+    """Logits ``[≤ POSITIONS, vocabulary]`` of hidden states ``[n, width]``, piece by piece."""
     spec = checkpoint.text
-    turns = _turns(checkpoint, len(inputs))
-    x = inputs
+    head, step = _TABLE if spec.tied else "lm_head.weight", max(1, _HEAD_NUMBERS // spec.width)
+    for start in range(0, len(hidden), POSITIONS):
+        piece = hidden[start : start + POSITIONS]
+        found = np.empty((len(piece), spec.vocabulary), np.float32)
+        for row in range(0, spec.vocabulary, step):
+            found[:, row : row + step] = linear(piece, checkpoint.read(head, row, row + step))
+        checkpoint.tensors.release()
+        yield found
+
+
+def hidden_states(checkpoint: Checkpoint, stretches: Sequence[Stretch]) -> list[Values]:
+    """What the head is given ``[n, width]``, for each stretch.
+
+    Every weight is read once for all stretches: from a disk that is what takes the time.
+    """
+    spec = checkpoint.text
+    places = _places(stretches)
+    x = np.concatenate([stretch.inputs for stretch in stretches])
+    # A stretch counts on from the one before it.
+    starts = [place.seen.stop - place.seen.start for place in places]
+    rows = [np.arange(place.stop - place.start) + start for place, start in zip(places, starts, strict=True)]
+    by = turns(spec, np.concatenate(rows))
     for layer in range(spec.layers):
         start = f"language_model.layers.{layer}."
-        x = x + _attention(checkpoint, start, _normed(checkpoint, f"{start}input_layernorm", x), turns)
-        x = x + _gated(checkpoint, start, _normed(checkpoint, f"{start}post_attention_layernorm", x))
+        x += _attention(checkpoint, start, _normed(checkpoint, f"{start}input_layernorm", x), by, places)
+        x += _gated(checkpoint, start, _normed(checkpoint, f"{start}post_attention_layernorm", x))
         checkpoint.tensors.release()
-    x = _normed(checkpoint, "language_model.norm", x[-last:])
-    head = _TABLE if spec.tied else "lm_head.weight"
-    pieces = range(0, spec.vocabulary, _HEAD_ROWS)
-    return np.concatenate([linear(x, checkpoint.read(head, row, row + _HEAD_ROWS)) for row in pieces], axis=1)
+    x = _normed(checkpoint, "language_model.norm", x)
+    return [x[place.start : place.stop] for place in places]
+
+
+def _places(stretches: Sequence[Stretch]) -> list[_Place]:
+    places: list[_Place] = []
+    for stretch in stretches:
+        start = places[-1].stop if places else 0
+        seen = slice(0, 0)
+        if stretch.after is not None:
+            before = places[stretch.after]
+            assert before.seen == slice(0, 0), "a stretch goes on from one that stands alone"
+            seen = slice(before.start, before.stop)
+        places.append(_Place(start, start + len(stretch.inputs), seen))
+    return places
 
 
 def _normed(checkpoint: Checkpoint, name: str, x: Values) -> Values:
     return rms_norm(x, checkpoint.read(f"{name}.weight"), checkpoint.text.eps)
 
 
-def _turns(checkpoint: Checkpoint, count: int) -> tuple[Values, Values]:
-    """Cosines and sines ``[n, head / 2]`` of the rotary positions."""
+def _attention(
+    checkpoint: Checkpoint, start: str, x: Values, by: tuple[Values, Values], places: Sequence[_Place]
+) -> Values:
     spec = checkpoint.text
-    scaling = spec.rope_scaling
-    if scaling is not None and scaling.kind != "linear":
-        raise NotImplementedError(f"rotary positions scaled by {scaling.kind}")
-    rates = spec.rope_theta ** (-np.arange(0, spec.head_dim, 2, dtype=np.float64) / spec.head_dim)
-    angles = np.outer(np.arange(count) / (scaling.factor if scaling else 1.0), rates)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-
-
-def _attention(checkpoint: Checkpoint, start: str, x: Values, turns: tuple[Values, Values]) -> Values:
-    spec, count = checkpoint.text, len(x)
 
     def part(letter: str, heads: int) -> Values:
         name = f"{start}self_attn.{letter}_proj"
         bias = checkpoint.read(f"{name}.bias") if f"{name}.bias" in checkpoint else None
-        return linear(x, checkpoint.read(f"{name}.weight"), bias).reshape(count, heads, spec.head_dim)
+        return linear(x, checkpoint.read(f"{name}.weight"), bias).reshape(len(x), heads, spec.head_dim)
 
     q, k, v = part("q", spec.heads), part("k", spec.kv_heads), part("v", spec.kv_heads)
     if spec.architecture == "qwen3":
         q = _normed(checkpoint, f"{start}self_attn.q_norm", q)
         k = _normed(checkpoint, f"{start}self_attn.k_norm", k)
-    q, k = _turned(q, turns), _turned(k, turns)
-    hidden = np.triu(np.full((count, count), -np.inf, np.float32), 1)
+    q, k = turned(q, by), turned(k, by)
     found = np.empty_like(q)
-    for head in range(spec.heads):
-        shared = head * spec.kv_heads // spec.heads
-        scores = q[:, head] @ k[:, shared].T
-        scores *= np.float32(spec.head_dim**-0.5)
+    for place in places:
+        if place.start == place.stop:  # Qwen's prompts begin with nothing
+            continue
+        own = slice(place.start, place.stop)
+        keys, values = (np.concatenate([one[place.seen], one[own]]) for one in (k, v))
+        found[own] = _causal(q[own], keys, values)
+    return linear(found.reshape(len(x), -1), checkpoint.read(f"{start}self_attn.o_proj.weight"))
+
+
+def _causal(q: Values, k: Values, v: Values) -> Values:
+    """``[n, heads, head]``: the queries are the last ``n`` of the keys' positions; heads share keys in groups."""
+    heads, shared = q.shape[1], k.shape[1]
+    hidden = np.triu(np.full((len(q), len(k)), -np.inf, np.float32), len(k) - len(q) + 1)
+    found = np.empty_like(q)
+    for head in range(heads):
+        other = head * shared // heads
+        scores = q[:, head] @ k[:, other].T
+        scores *= np.float32(q.shape[-1] ** -0.5)
         scores += hidden
-        found[:, head] = softmax(scores) @ v[:, shared]
-    return linear(found.reshape(count, -1), checkpoint.read(f"{start}self_attn.o_proj.weight"))
-
-
-def _turned(x: Values, turns: tuple[Values, Values]) -> Values:
-    """transformers turns the two halves of a head against each other."""
-    cos, sin = (values[:, None, :] for values in turns)
-    half = x.shape[-1] // 2
-    one, other = x[..., :half], x[..., half:]
-    return np.concatenate([one * cos - other * sin, other * cos + one * sin], axis=-1)
+        found[:, head] = softmax(scores) @ v[:, other]
+    return found
 
 
 def _gated(checkpoint: Checkpoint, start: str, x: Values) -> Values:
-    gate = linear(x, checkpoint.read(f"{start}mlp.gate_proj.weight"))
-    gate /= 1 + np.exp(-gate)
+    gate = activate(linear(x, checkpoint.read(f"{start}mlp.gate_proj.weight")), "silu")
     gate *= linear(x, checkpoint.read(f"{start}mlp.up_proj.weight"))
     return linear(gate, checkpoint.read(f"{start}mlp.down_proj.weight"))
