@@ -24,7 +24,8 @@ from facellm_converters.layouts.specs import Config
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 _PREFIX = re.compile(r"^base_model\.model\.")
-_MATRIX = re.compile(r"^(.*)\.lora_(embedding_)?([AB])(?:\.(?!weight$)[^.]+)?(?:\.weight)?$")
+#: With or without the adapter's own name; not the bias that ``lora_bias`` trains.
+_MATRIX = re.compile(r"^(.*)\.lora_(embedding_)?([AB])(?:\.(?!weight$|bias$)[^.]+)?(?:\.weight)?$")
 #: Around weights that are saved whole: trained ones, and the table below an adapter of the embeddings.
 _SAVED = re.compile(r"\.modules_to_save\.[^.]+\.|\.modules_to_save\.|\.base_layer\.")
 #: Ways of training that change more than a product of two matrices, by the configuration's switch.
@@ -33,7 +34,16 @@ _OTHERS = {
     "use_qalora": "QALoRA",
     "use_bdlora": "BD-LoRA",
     "trainable_token_indices": "single tokens",
+    "lora_bias": "biases of its matrices (lora_bias)",
+    "alora_invocation_tokens": "aLoRA",
+    "arrow_config": "Arrow",
+    "kasa_config": "KaSA",
+    "monteclora_config": "MonteCLoRA",
+    "layer_replication": "copied layers (layer_replication)",
+    "target_parameters": "bare parameters (target_parameters)",
 }
+#: ``init_lora_weights`` that take their matrices' product out of the base: without that base the sum is another one.
+_ALTER_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 
 _FIRST = "Merge it with PEFT first."
 
@@ -78,26 +88,45 @@ def read_adapter(folder: Path) -> Adapter:
     """The adapter that PEFT saved in ``folder``. Raises ``BadCheckpoint`` or ``Unsupported``."""
     config = read_json(folder / CONFIG)
     _check_kind(folder, config)
-    pairs: dict[str, dict[str, Matrix]] = {}
-    saved: dict[str, Matrix] = {}
+    found = _Read({}, {}, {})
     with opened_file(folder / WEIGHTS) as tensors:
         for stored in tensors.infos:
             values = tensors.read(stored)
             if not np.isfinite(values).all():
                 raise BadCheckpoint(f"{stored} holds values that are not numbers.", "Its training diverged.")
-            name = _PREFIX.sub("", stored)
-            matrix = _MATRIX.match(name)
-            if matrix:
-                pairs.setdefault(plain(f"{matrix[1]}.weight"), {})[f"{matrix[2] or ''}{matrix[3]}"] = values
-            elif "lora_" in name:
-                raise Unsupported(f"The adapter holds {stored}, which is not known here.", _FIRST)
-            else:
-                saved[plain(_SAVED.sub(".", name))] = values
-    if not pairs and not saved:
+            found.take(stored, values)
+    if not found.pairs and not found.saved:
         raise BadCheckpoint(f"{WEIGHTS} of {folder.name} is empty.", "Save the adapter again.")
-    loras = {name: _lora(name, pair, config) for name, pair in sorted(pairs.items())}
+    loras = {name: _lora(name, found.modules[name], pair, config) for name, pair in sorted(found.pairs.items())}
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-    return Adapter(folder, loras, saved, _provenance(config, len(loras)), digest)
+    return Adapter(folder, loras, found.saved, _provenance(config, len(loras)), digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the file holds, by plain names; ``modules``: what PEFT calls each."""
+
+    pairs: dict[str, dict[str, Matrix]]
+    modules: dict[str, str]
+    saved: dict[str, Matrix]
+
+    def take(self, stored: str, values: Matrix) -> None:
+        name = _PREFIX.sub("", stored)
+        matrix = _MATRIX.match(name)
+        if matrix:
+            target = plain(f"{matrix[1]}.weight")
+            self.modules[target] = matrix[1]
+            _put(self.pairs.setdefault(target, {}), f"{matrix[2] or ''}{matrix[3]}", values, stored)
+        elif "lora_" in name:
+            raise Unsupported(f"The adapter holds {stored}, which is not known here.", _FIRST)
+        else:
+            _put(self.saved, plain(_SAVED.sub(".", name)), values, stored)
+
+
+def _put(into: dict[str, Matrix], key: str, values: Matrix, stored: str) -> None:
+    if key in into:
+        raise BadCheckpoint(f"{stored} is in the adapter twice, under two names.", "Save one adapter alone.")
+    into[key] = values
 
 
 def _check_kind(folder: Path, config: Config) -> None:
@@ -107,6 +136,12 @@ def _check_kind(folder: Path, config: Config) -> None:
     others = [name for switch, name in _OTHERS.items() if config.get(switch)]
     if others:
         raise Unsupported(f"The adapter uses {' and '.join(others)}, which is not merged here.", _FIRST)
+    start = str(config.get("init_lora_weights")).lower()
+    if start.startswith(_ALTER_BASE):
+        raise Unsupported(
+            f"The adapter belongs to a base that its beginning ({start}) changed, not to the published one.",
+            "Save it with PEFT's path_initial_model_for_weight_conversion, or merge it with PEFT first.",
+        )
     if config.get("bias", "none") != "none":
         raise Unsupported(f"The adapter changes biases (bias = {config['bias']!r}).", _FIRST)
     if not (folder / WEIGHTS).is_file():
@@ -117,7 +152,7 @@ def _check_kind(folder: Path, config: Config) -> None:
         )
 
 
-def _lora(name: str, pair: Mapping[str, Matrix], config: Config) -> Lora:
+def _lora(name: str, module: str, pair: Mapping[str, Matrix], config: Config) -> Lora:
     if pair.keys() == {"A", "B"}:
         a, b = pair["A"], pair["B"]
     elif pair.keys() == {"embedding_A", "embedding_B"}:  # of a table: rows are looked up, so that it is transposed
@@ -126,9 +161,11 @@ def _lora(name: str, pair: Mapping[str, Matrix], config: Config) -> Lora:
         raise BadCheckpoint(f"The adapter has {some(sorted(pair))} of {name} and not the other.", "Save it again.")
     if config.get("fan_in_fan_out"):
         raise Unsupported("The adapter was made for transposed weights (fan_in_fan_out).", _FIRST)
+    if a.ndim == 4:
+        raise Unsupported(f"The adapter changes a convolution, {module}.", _FIRST)
     if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
         raise BadCheckpoint(f"{name}: A is {a.shape} and B is {b.shape}; they do not fit.", "Save the adapter again.")
-    return Lora(a, b, _scale(name.removesuffix(".weight"), a.shape[0], config))
+    return Lora(a, b, _scale(module, a.shape[0], config))
 
 
 def _scale(module: str, rank: int, config: Config) -> float:
@@ -142,9 +179,9 @@ def _scale(module: str, rank: int, config: Config) -> float:
 
 
 def _by_pattern(patterns: object, module: str, otherwise: object) -> object:
-    """PEFT's rule: the first pattern that is the end of the module's name."""
+    """PEFT's rule: the first pattern that is the end of the module's name, by the name that PEFT knows it by."""
     for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
-        if re.match(rf"(.*\.)?({plain(pattern)})$", module):
+        if re.match(rf"(.*\.)?({pattern})$", module):
             return value
     return otherwise
 

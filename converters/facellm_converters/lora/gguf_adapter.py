@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from gguf import GGUFWriter
 
+from facellm_converters.checkpoint.tensors import some
 from facellm_converters.errors import Unsupported
 from facellm_converters.layouts.checkpoint import Checkpoint
 from facellm_converters.lora.adapter import Adapter, Lora, Matrix
@@ -19,11 +20,12 @@ _MERGE = "Leave --keep-adapter out: then it is merged."
 
 def write_adapter_gguf(adapter: Adapter, checkpoint: Checkpoint, path: Path) -> None:
     """Raises ``Unsupported`` for an adapter of which llama.cpp could take a part only, ``BadCheckpoint`` as merging."""
+    Merged(checkpoint.tensors, checkpoint.config, adapter)  # the same checks
     if adapter.touches_vision:
         raise Unsupported("The adapter changes the image part, to which llama.cpp adds nothing at run time.", _MERGE)
-    if adapter.saved:
-        raise Unsupported("The adapter replaces whole weights (modules_to_save).", _MERGE)
-    Merged(checkpoint.tensors, adapter)  # the same checks
+    replaced = [name for name, values in adapter.saved.items() if not _is_base(name, values, checkpoint)]
+    if replaced:
+        raise Unsupported(f"The adapter replaces whole weights: {some(replaced)}.", _MERGE)
     writer: Any = GGUFWriter(None, checkpoint.text.architecture)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
@@ -39,6 +41,11 @@ def write_adapter_gguf(adapter: Adapter, checkpoint: Checkpoint, path: Path) -> 
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _is_base(name: str, values: Matrix, checkpoint: Checkpoint) -> bool:
+    """PEFT saves a table beside its own matrices, though the base holds the same."""
+    return name in checkpoint and np.array_equal(values, checkpoint.read(name))
 
 
 def _matrices(name: str, lora: Lora, checkpoint: Checkpoint) -> tuple[Matrix, Matrix]:
