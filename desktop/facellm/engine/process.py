@@ -34,8 +34,8 @@ _TELLING = re.compile(r"GGML_ASSERT|Fatal Python error|rror:")
 #: GOMP_SPINCOUNT: how long a thread of llama.cpp turns in circles until the others are done, before it sleeps. With
 #: libgomp's own 300,000 two threads on two busy cores nearly stand still, because the one that is waited for has no
 #: core; with 200 a thread sleeps at every one of the 500 operations of a token, and waking it costs more than the
-#: work. Tokens a second (nano, 2 threads, 2 cores; alone / beside 1 / 2 / 10 busy processes): 200: 36 / 40 / 39 / 8,
-#: 1000: 76 / 32 / 30 / 6, 4000: 81 / 20 / 15 / 3, 20,000: 82 / 10 / 5 / 4.
+#: work. ``python3 run.py bench spins``, tokens a second (nano, 2 threads, 2 cores; alone / beside 1 / 2 busy
+#: processes): 200: 35 / 33 / 15, 1000: 64 / 29 / 24, 4000: 67 / 18 / 14, 20,000: 70 / 12 / 31.
 _ENVIRONMENT = {
     "GGML_NO_BACKTRACE": "1",  # or a failed assertion starts a debugger
     "GOMP_SPINCOUNT": "1000",
