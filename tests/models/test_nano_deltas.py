@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from facellm.core.errors import ModelPartError
 from facellm.models.nano.deltas import read_deltas
 from facellm.models.nano.pair import DELTAS
 from facellm.models.nano.tensor_file import read_tensors
+from facellm.models.nano.tensor_parts import content_sha256, tensor_parts
 from tests.models.trained import METADATA, noise, some_tensors, write_deltas
 
 
@@ -138,3 +141,16 @@ def test_the_deltas_that_are_shipped_are_whole() -> None:
     assert deltas.canary is not None
     assert {module.split(".")[0] for module in deltas.loras} == {"language", "tower"}
     assert DELTAS.stat().st_size <= 16_000_000
+
+
+def test_one_content_has_one_hash_in_whatever_order_its_metadata_was_written(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / f"{name}.safetensors" for name in "abc")
+    save_file({"b": np.arange(6, dtype=np.int8), "a": np.ones(4, np.float32)}, first, metadata={"x": "1", "y": "2"})
+    header, body = tensor_parts(first)
+    header["__metadata__"] = dict(reversed(header["__metadata__"].items()))
+    text = json.dumps(header).encode()
+    second.write_bytes(len(text).to_bytes(8, "little") + text + body)
+    assert first.read_bytes() != second.read_bytes()
+    assert content_sha256(first) == content_sha256(second)
+    save_file({"b": np.arange(6, dtype=np.int8), "a": np.zeros(4, np.float32)}, third, metadata={"x": "1", "y": "2"})
+    assert content_sha256(third) != content_sha256(first)

@@ -7,7 +7,6 @@ projector stays float16.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -91,15 +90,3 @@ def write_deltas(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(tensors, path, metadata=metadata)
-    _sort_header(path)
-
-
-def _sort_header(path: Path) -> None:
-    """Put the table into one order: the library writes metadata in a random one, and the hash names the pair."""
-    data = bytearray(path.read_bytes())
-    length = int.from_bytes(data[:8], "little")
-    table = json.loads(data[8 : 8 + length])
-    table["__metadata__"] = dict(sorted(table["__metadata__"].items()))
-    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
-    data[8 : 8 + length] = text.ljust(length)
-    path.write_bytes(data)

@@ -6,7 +6,6 @@ left out, or scaled by a default, is the classic failure here.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from facellm.core.errors import ModelPartError
 from facellm.models.nano import clip_onnx, smollm2
 from facellm.models.nano.pair import DELTAS
 from facellm.models.nano.tensor_file import Tensors, read_tensors
+from facellm.models.nano.tensor_parts import content_sha256
 
 #: Width of a token after the 2×2 pixel shuffle.
 SHUFFLED = 4 * clip_onnx.WIDTH
@@ -59,7 +59,8 @@ class Lora:
 class Deltas:
     """``loras`` by module name: ``language.layers.0.self_attn.q_proj``, ``tower.layers.6.mlp.fc1``.
 
-    ``canary``: float32 ``[tokens, 576]``, or ``None`` (the engine then cannot check the runtime).
+    ``canary``: float32 ``[tokens, 576]``, or ``None`` (the engine then cannot check the runtime). ``sha256``: of the
+    content, see ``content_sha256``.
     """
 
     projector: dict[str, NDArray[np.float32]]
@@ -91,7 +92,7 @@ def read_deltas(path: Path = DELTAS) -> Deltas:
     return Deltas(
         projector, loras, None if canary is None else canary.astype(np.float32),
         _number(metadata, "choice_temperature", path), _text(metadata, "version", path), metadata.get("trained", ""),
-        hashlib.sha256(path.read_bytes()).hexdigest(),
+        content_sha256(path),
     )  # fmt: skip
 
 

@@ -9,8 +9,10 @@ import hashlib
 import json
 from pathlib import Path
 
+from facellm.core.errors import ModelPartError
 from facellm.core.package import ModelPackage
 from facellm.models.gguf_header import HeaderError, read_header
+from facellm.models.nano.tensor_parts import content_sha256
 from facellm.models.publish import file_sha256
 from facellm.models.store import AssetStore
 
@@ -54,10 +56,10 @@ def nano_is_current(store: AssetStore, deltas: Path | None = None) -> bool:
     package = nano_package(store.models / NAME)
     if not (package.llm.is_file() and package.mmproj.is_file() and deltas.is_file()):
         return False
-    wanted = pair_id(store, file_sha256(deltas))
     try:
+        wanted = pair_id(store, content_sha256(deltas))
         return all(_pair_of(file) == wanted for file in (package.llm, package.mmproj))
-    except HeaderError:
+    except (HeaderError, ModelPartError):
         return False
 
 

@@ -1,12 +1,7 @@
-"""Reads a safetensors file into numpy: eight bytes of length, a JSON header, then the tensors' bytes.
-
-The format (huggingface/safetensors, ``README.md``) is small and frozen, so that an installer need not
-carry one more native library for one file.
-"""
+"""Reads a safetensors file into numpy, its bytes the same on every machine."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -15,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facellm.core.errors import ModelPartError
+from facellm.models.nano.tensor_parts import tensor_parts
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -23,18 +19,13 @@ _TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1"}
 
 def read_tensors(path: Path) -> tuple[Tensors, dict[str, str]]:
     """Tensors by name and the file's metadata. Raises ``ModelPartError`` when the file is damaged or missing."""
+    header, body = tensor_parts(path)
     try:
-        data = path.read_bytes()
-        length = int.from_bytes(data[:8], "little")
-        if len(data) < 8 + length or length < 2:
-            raise ValueError("its header ends too early")
-        header = json.loads(data[8 : 8 + length].decode("utf-8"))
         metadata = header.pop("__metadata__", {})
-        body = memoryview(data)[8 + length :]
         tensors = {name: _tensor(name, entry, body) for name, entry in header.items()}
         if sum(tensor.nbytes for tensor in tensors.values()) != len(body):
             raise ValueError("its size is not the one its header tells")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelPartError(f"{path.name} is damaged: {error}", "Reinstall FaceLLM.") from error
     return tensors, metadata
 
