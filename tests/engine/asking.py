@@ -21,7 +21,7 @@ STOP_BOUND_S = 1.5
 
 
 def essay(images: tuple[RgbImage, ...] = ()) -> AskRequest:
-    """An answer that goes on for long: warm, so that it does not go in circles."""
+    """An answer of some thirty tokens, a second or so; warm, so that it does not go in circles."""
     return AskRequest(images, ESSAY, max_tokens=1500, temperature=1.5, seed=3)
 
 

@@ -82,9 +82,18 @@ def test_a_file_that_is_no_model(package: ModelPackage, tmp_path: Path, content:
     assert "strange.gguf" in fails(replace(package, llm=path), errors.BadModel)
 
 
-@pytest.mark.parametrize("share", [0.0005, 0.5])
-def test_a_language_model_cut_short(package: ModelPackage, cut: Callable[[Path, float], Path], share: float) -> None:
-    fails(replace(package, llm=cut(package.llm, share)), errors.BadModel)
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.0005, "its header ends too early"), (0.5, "is cut short: {} bytes of {}")],
+    ids=["in its header", "in its weights"],
+)
+def test_a_language_model_cut_short(
+    package: ModelPackage, cut: Callable[[Path, float], Path], share: float, said: str
+) -> None:
+    whole = package.llm.stat().st_size
+    message = fails(replace(package, llm=cut(package.llm, share)), errors.BadModel)
+    assert package.llm.name in message
+    assert said.format(f"{int(whole * share):,}", f"{whole:,}") in message
 
 
 def test_an_mmproj_cut_short_says_by_how_much(package: ModelPackage, cut: Callable[[Path, float], Path]) -> None:

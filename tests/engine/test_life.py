@@ -14,7 +14,8 @@ from facellm.core.package import ModelPackage
 from facellm.engine.client import EngineClient
 from facellm.engine.errors import EngineBusy
 from facellm.engine.protocol import AskRequest, Done, EngineOptions, Loading, Token
-from tests.engine.asking import SHORT, Asking, essay, gone, hello
+from tests.engine.asking import SHORT, Asking, child_is_idle, essay, gone, hello
+from tests.engine.effort import effort, effort_of_an_essay
 
 # ---- turns
 
@@ -36,11 +37,16 @@ def test_asking_in_the_middle_of_ones_own_answer_is_refused_and_harmless(client:
 
 
 def test_an_answer_may_be_begun_and_ended_in_different_threads(client: EngineClient) -> None:
+    whole = effort_of_an_essay(client)
     answer = client.ask(essay())
     next(answer)
+    begun = effort(client)
     other = threading.Thread(target=answer.close)
     other.start()
     other.join(60)
+    assert not other.is_alive()
+    assert child_is_idle(client)
+    assert effort(client) - begun < whole / 2
     hello(client)
 
 

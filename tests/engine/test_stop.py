@@ -14,17 +14,21 @@ from facellm.engine.client import EngineClient
 from facellm.engine.errors import EngineError
 from facellm.engine.protocol import AskRequest, Done, Encoded, Token
 from tests.engine.asking import STOP_BOUND_S, Asking, child_is_idle, essay, hello, stop_and_time
+from tests.engine.effort import effort, effort_of_an_essay
 
 
 def test_stop_ends_a_running_answer_and_frees_the_processor(client: EngineClient) -> None:
+    whole = effort_of_an_essay(client)
     asking = Asking(client, essay())
     for _ in range(4):
         asking.wait_for(Token)
+    begun = effort(client)
     done, seconds = stop_and_time(client, asking)
     assert done.answer.finish == "stopped"
     assert done.answer.text
     assert seconds < STOP_BOUND_S
     assert child_is_idle(client)
+    assert effort(client) - begun < whole / 2
 
 
 def test_stop_ends_an_encode_and_frees_the_processor(client: EngineClient, fresh_face: Callable[[], RgbImage]) -> None:
@@ -111,8 +115,12 @@ def test_close_ends_a_load(own_client: EngineClient) -> None:
 
 def test_stop_without_a_question_does_nothing(client: EngineClient, own_client: EngineClient) -> None:
     own_client.stop()
+    assert own_client.pid is None  # nothing was started for it
+    pid = client.pid
+    assert pid is not None
     client.stop()
     hello(client)
+    assert client.pid == pid
 
 
 def test_a_stop_does_not_reach_the_next_question(client: EngineClient) -> None:
@@ -127,15 +135,22 @@ def test_a_stop_does_not_reach_the_next_question(client: EngineClient) -> None:
 
 
 def test_closing_the_answer_early_leaves_the_engine_usable(client: EngineClient) -> None:
+    whole = effort_of_an_essay(client)
     answer = client.ask(essay())
     next(answer)
+    begun = effort(client)
     answer.close()
     assert child_is_idle(client)
+    assert effort(client) - begun < whole / 2
     hello(client)
 
 
 def test_an_answer_forgotten_by_everyone_ends(client: EngineClient) -> None:
+    whole = effort_of_an_essay(client)
     answer = client.ask(essay())
     next(answer)
+    begun = effort(client)
     del answer
+    assert child_is_idle(client)
+    assert effort(client) - begun < whole / 2
     hello(client)

@@ -22,6 +22,8 @@ from facellm.models.store import AssetStore
 from facellm.ui.app import make_application, make_window
 from facellm.ui.backend import LocalBackend
 from facellm.ui.presenters.engine import Phase
+from facellm.ui.presenters.studio import Studio
+from facellm.ui.tasks import InlineRunner, ignore
 from facellm.ui.theme import Theme
 from facellm.ui.window import MainWindow
 from facellm.vision.finder import FaceModels
@@ -155,3 +157,19 @@ def bare(qtbot, window_of: Make, no_model: LocalBackend) -> MainWindow:
     window = window_of(no_model)
     qtbot.waitUntil(lambda: window.studio.engine.state.phase is Phase.MISSING, timeout=PHOTO_MS)
     return window
+
+
+@pytest.fixture(scope="module")
+def warm(nano: ModelPackage, face_models: FaceModels, scenery: Path) -> Iterator[LocalBackend]:
+    """One child process and one finder for the tests that only ask."""
+    backend = LocalBackend(package=nano, face_models=face_models, options=ONE_THREAD)
+    backend.load(ignore)
+    backend.open_file(scenery)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def studio(warm: LocalBackend) -> Studio:
+    """Everything at once and in this thread."""
+    return Studio(warm, InlineRunner(), InlineRunner())

@@ -68,6 +68,10 @@ def test_a_new_question_brings_the_end_into_sight(qtbot, pane: ConversationPane,
     bar.setValue(0)
     pane.show_thread((*[view.exchange for view in pane.views], Exchange("A", "Any glasses?")), "")
     qtbot.waitUntil(lambda: bar.value() == bar.maximum())
+    assert bar.value() > 100
+    asked = pane.views[-1]._question
+    assert asked.toPlainText() == "Any glasses?"
+    assert asked.visibleRegion().boundingRect() == asked.rect()  # all of it is seen
 
 
 def test_many_tokens_cost_few_refreshes(

@@ -175,5 +175,8 @@ def test_the_card_of_keys_is_on_the_screen_wherever_the_window_is(bare: MainWind
 
 def test_a_click_in_the_card_of_keys_closes_it(qtbot, bare: MainWindow) -> None:
     card = _open_card(bare)
-    QTest.mouseClick(card, Qt.MouseButton.LeftButton, pos=QPoint(60, 60))
-    qtbot.waitUntil(lambda: QApplication.activePopupWidget() is None, timeout=1000)
+    with qtbot.waitSignal(card.destroyed, timeout=1000):
+        QTest.mouseClick(card, Qt.MouseButton.LeftButton, pos=QPoint(60, 60))
+    assert QApplication.activePopupWidget() is None
+    assert not bare.findChildren(KeysCard)
+    assert bare.isVisible()

@@ -15,7 +15,7 @@ class Aspect:
 
 
 ASPECTS: tuple[Aspect, ...] = (
-    Aspect("attributes", "Who is shown", "Describe the visible age range and attributes."),
+    Aspect("attributes", "Age & gender", "Describe the visible age range and attributes."),
     Aspect("structure", "Face & hair", "Describe the face and hair."),
     Aspect("skin", "Skin & beard", "Describe the skin and facial hair."),
     Aspect("expression", "Expression", "Describe the visible expression."),

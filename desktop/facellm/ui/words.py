@@ -38,11 +38,6 @@ def left(value: float | None) -> str:
     return f"about {value:.0f} s left" if value < 90 else f"about {value / 60:.0f} min left"
 
 
-def megabytes(size: int) -> str:
-    """ "145 MB"."""
-    return f"{size / 1e6:.0f} MB"
-
-
 def plural(count: int, noun: str) -> str:
     """ "1 word", "3 words"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

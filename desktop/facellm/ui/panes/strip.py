@@ -6,6 +6,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QWidget
 
+from facellm.core.sizes import bytes_text
 from facellm.ui import words
 from facellm.ui.parts import Button, Elided, IconLabel, label, named
 from facellm.ui.presenters.engine import EngineState, Phase
@@ -124,5 +125,5 @@ def _model_details(state: EngineState) -> str:
     info = state.info
     if info is None:
         return state.stage or state.message
-    sizes = f"language {words.megabytes(info.llm_bytes)}, vision {words.megabytes(info.mmproj_bytes)}"
+    sizes = f"language {bytes_text(info.llm_bytes)}, vision {bytes_text(info.mmproj_bytes)}"
     return f"{info.model} on {info.device}\n{sizes}\nloaded in {words.seconds(info.load_s)}\n{info.runtime}"
