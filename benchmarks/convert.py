@@ -10,28 +10,17 @@ in turns; time is wall time, memory the largest resident set. Tensors are compar
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+from _converting import OURS, fetched, pip, run
 from _shapes import write_checkpoint
 from gguf import GGUFReader
 
-MEASURE = """
-import resource, subprocess, sys, time
-begun = time.monotonic()
-code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
-print(time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(code)
-"""
-ROOT = Path(__file__).resolve().parents[1]
 #: What llama.cpp's converter imports beyond our environment.
 PEER_NEEDS = ("sentencepiece",)
 #: What differs on purpose, and why; anything else in ``tensors_different`` is a fault.
@@ -66,22 +55,6 @@ def main() -> int:
     return 0 if set(different) <= set(EXPLAINED) else 1
 
 
-def fetched(folder: Path) -> Path:
-    """llama.cpp's sources of the installed binding's version."""
-    version = importlib.metadata.version("llama-cpp-python")
-    folder.mkdir(parents=True)
-    pip(["download", "--no-deps", "--no-binary", ":all:", "-d", str(folder), f"llama-cpp-python=={version}"])
-    (archive,) = folder.glob("*.tar.gz")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    return next(folder.glob("*/vendor/llama.cpp"))
-
-
-def pip(arguments: list[str]) -> None:
-    """Run pip; what it says goes to stderr."""
-    subprocess.run([sys.executable, "-m", "pip", *arguments], check=True, stdout=sys.stderr)
-
-
 def measured(checkpoint: Path, sources: Path, work: Path, kind: str, rounds: int) -> dict[str, object]:
     """Medians of both, and which tensors differ."""
     ours, theirs = work / f"ours-{kind}", work / f"theirs-{kind}"
@@ -89,7 +62,7 @@ def measured(checkpoint: Path, sources: Path, work: Path, kind: str, rounds: int
     mine, peer = [], []
     for _ in range(rounds):
         command = ["-m", "facellm.cli.app", "convert", str(checkpoint), "--out", str(ours), "--force", "--no-self-test"]
-        mine.append(run([*command, "--quant", kind, "--mmproj-quant", kind], ROOT / "desktop", ROOT / "converters"))
+        mine.append(run([*command, "--quant", kind, "--mmproj-quant", kind], *OURS))
         script = [str(sources / "convert_hf_to_gguf.py"), str(checkpoint), "--outtype", kind.lower()]
         text = run([*script, "--outfile", str(theirs / "text.gguf")], work / "peer")
         eyes = run([*script, "--mmproj", "--outfile", str(theirs / "mmproj.gguf")], work / "peer")
@@ -104,19 +77,6 @@ def measured(checkpoint: Path, sources: Path, work: Path, kind: str, rounds: int
         "time_ratio": round(time_ours / time_theirs, 3), "memory_ratio": round(memory_ours / memory_theirs, 3),
         "equal": equal, "different": different,
     }  # fmt: skip
-
-
-def run(arguments: list[str], *paths: Path) -> tuple[float, int]:
-    """Wall seconds and the largest resident set in bytes of ``python ARGUMENTS`` that finds modules in ``paths``."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
-    # By way of a small process: what a child's largest set begins with is the size of who started it.
-    command = [sys.executable, "-c", MEASURE, sys.executable, *arguments]
-    os.sync()  # what the one before has left to be written is not this one's
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}")
-    seconds, size = map(float, done.stdout.split()[-2:])
-    return seconds, int(size) * (1 if sys.platform == "darwin" else 1024)
 
 
 def compared(ours: Path, theirs: Path) -> tuple[list[str], int]:

@@ -40,11 +40,12 @@ def write(name: str, entries: list[str]) -> None:
 
 def main() -> None:
     """All of them."""
+    product = ("--extra", "desktop", "--extra", "converters")
     leave = ("--no-emit-package", "llama-cpp-python")
-    write("desktop.txt", compile_lock("pyproject.toml", "--extra", "desktop", *leave))
+    write("desktop.txt", compile_lock("pyproject.toml", *product, *leave))
     pinned = ("-c", "requirements/desktop.txt")
-    write("dev.txt", compile_lock("pyproject.toml", "--extra", "desktop", "--extra", "dev", *pinned, *leave))
-    extras = ("--extra", "desktop", "--extra", "dev", "--extra", "training")
+    write("dev.txt", compile_lock("pyproject.toml", *product, "--extra", "dev", *pinned, *leave))
+    extras = (*product, "--extra", "dev", "--extra", "training")
     everything = compile_lock("pyproject.toml", *extras, "-c", "requirements/dev.txt", *leave)
     torch = next(entry for entry in everything if entry.startswith("torch=="))
     version = torch.split()[0].removeprefix("torch==")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +9,10 @@ from facellm_converters.layouts.checkpoint import Checkpoint
 from facellm_converters.write.fields import About
 from facellm_converters.write.stream import Written
 
-_PIECE = 1 << 20
-_LLAVA = """
-llama.cpp's graph for LLaVA leaves out the first patch of a picture and gives the class token as the last one
-(llama.cpp issue 25814). The position table is rolled, so that every other token is right; these two are not.
-"""
+LLAVA_FAULT = (
+    "llama.cpp's graph for LLaVA leaves out the first patch of a picture and gives the class token as the last one "
+    "(its issue 25814). The position table is rolled, so that every other token is right; these two are not."
+)
 
 
 def write_card(path: Path, checkpoint: Checkpoint, about: About, files: Sequence[Written]) -> None:
@@ -32,16 +30,7 @@ def write_card(path: Path, checkpoint: Checkpoint, about: About, files: Sequence
     ]  # fmt: skip
     lines += [f"- {key}: {value}" for key, value in sorted(about.provenance.items())]
     if checkpoint.kind == "llava":
-        lines.append(_LLAVA)
+        lines += ["", LLAVA_FAULT]
     lines += ["", "| file | bytes | SHA-256 |", "|---|---|---|"]
     lines += [f"| {one.path.name} | {one.path.stat().st_size:,} | `{one.sha256}` |" for one in files]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def file_sha256(path: Path) -> str:
-    """In hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()

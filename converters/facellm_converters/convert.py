@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from facellm_converters.card import file_sha256, write_card
-from facellm_converters.errors import ConversionError, Unsupported
+from facellm.core.canary import PICTURE, waves
+from facellm_converters.card import LLAVA_FAULT, write_card
+from facellm_converters.equality.tower import image_tokens
+from facellm_converters.errors import BadCheckpoint, ConversionError, Unsupported
 from facellm_converters.layouts.checkpoint import Checkpoint, Merge, open_checkpoint
 from facellm_converters.lora.adapter import Adapter, read_adapter
 from facellm_converters.lora.gguf_adapter import write_adapter_gguf
@@ -23,24 +24,20 @@ from facellm_converters.provenance import about_model, file_name
 from facellm_converters.tokenizer.vocabulary import Vocabulary, read_vocabulary
 from facellm_converters.write import fields, kinds
 from facellm_converters.write.kquants import K_TYPES, quantise
-from facellm_converters.write.plan import Piece, check_once, text_pieces, vision_pieces
+from facellm_converters.write.plan import Piece, text_pieces, vision_pieces
 from facellm_converters.write.stream import Written, new_writer, total, write_file
 
 #: ``quant`` of the language part, and of the image part.
 TEXT_KINDS = (*fields.FILE_TYPES, *K_TYPES)
 VISION_KINDS = ("F32", "F16", "BF16", "Q8_0")
 
-#: The canary's picture, see ``facellm.core.canary``, and what gives its embedding ``[tokens, width]``.
-CANARY_PICTURE = "waves-1"
-Canary = Callable[[Checkpoint], NDArray[np.float32]]
-
-#: How a checkpoint's own kind is named as a file's.
-_EXACT = {"F32": "F32", "F16": "F16", "BF16": "BF16"}
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is asked for. ``split``: bytes of a shard of the language part, 0 for one file."""
+    """What is asked for. ``split``: bytes of a shard of the language part, 0 for one file.
+
+    ``self_test``: compute what the engine compares when it loads the model, and store it in the mmproj.
+    """
 
     checkpoint: Path
     out: Path
@@ -52,20 +49,25 @@ class Order:
     licence: str = ""
     split: int = 0
     force: bool = False
+    self_test: bool = True
     threads: int = max(1, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """The files that were written; ``language`` is the first of its shards."""
+    """The files that were written; ``language`` is the first of its shards.
+
+    ``note``: what is wrong with the pair all the same, or nothing.
+    """
 
     language: Path
     mmproj: Path
     adapter: Path | None
     card: Path
+    note: str
 
 
-def convert(order: Order, tell: Tell, canary: Canary | None = None) -> Converted:
+def convert(order: Order, tell: Tell) -> Converted:
     """Write the pair and its card into ``order.out``.
 
     Raises ``ConversionError`` before anything is written where the checkpoint is not sound, where there is no room,
@@ -78,20 +80,22 @@ def convert(order: Order, tell: Tell, canary: Canary | None = None) -> Converted
         plan = _Plan(order, checkpoint, adapter, merged=merge is not None)
         steps = Steps(tell, plan.work())
         work = stack.enter_context(workplace(order.out, plan.names, plan.space()))
-        eyes = plan.write_vision(work, steps, canary)
+        if adapter is not None and order.keep_adapter:  # first, for it is small and may be refused
+            write_adapter_gguf(adapter, checkpoint, work / plan.names.adapter)
+        eyes = plan.write_vision(work, steps)
         files = plan.write_text(work, steps)
-        kept = plan.write_adapter(work) if order.keep_adapter else None
         write_card(work / plan.names.card, checkpoint, plan.about, [*files, *eyes])
-        placed = publish(work, order.out, force=order.force)
+        placed = publish(work, order.out, plan.names, force=order.force)
     language, mmproj, card = (placed[name] for name in (files[0].path.name, plan.names.mmproj, plan.names.card))
-    return Converted(language, mmproj, placed[kept.name] if kept else None, card)
+    note = LLAVA_FAULT if checkpoint.kind == "llava" else ""
+    return Converted(language, mmproj, placed.get(plan.names.adapter), card, note)
 
 
 class _Plan:
     """All that is known before the first byte is written; making it checks everything that can be checked by then."""
 
     def __init__(self, order: Order, checkpoint: Checkpoint, adapter: Adapter | None, *, merged: bool) -> None:
-        self.order, self.checkpoint, self.adapter = order, checkpoint, adapter
+        self.order, self.checkpoint = order, checkpoint
         self.about = about_model(checkpoint, adapter, order.name, order.licence)
         self.names = Names(file_name(self.about.name), order.quant, order.mmproj_quant)
         check_absent(order.out, self.names, force=order.force)
@@ -99,7 +103,6 @@ class _Plan:
         self.first = _first_kind(order.quant, checkpoint, merged=merged)
         self.text = list(text_pieces(checkpoint, getattr(kinds, self.first)))
         self.vision = list(vision_pieces(checkpoint, getattr(kinds, order.mmproj_quant)))
-        check_once([*self.text, *self.vision])
 
     def work(self) -> dict[str, int]:
         """Bytes of each step."""
@@ -112,17 +115,22 @@ class _Plan:
         """Bytes that the disk must have while the work goes on."""
         return sum(self.work().values())
 
-    def write_vision(self, work: Path, steps: Steps, canary: Canary | None) -> list[Written]:
+    def write_vision(self, work: Path, steps: Steps) -> list[Written]:
         embedding = None
-        if canary is not None:
+        if self.order.self_test:
             steps.begin("self-test picture")
             # llama.cpp's llava graph leaves the first patch out; one that no longer does would need another table.
             first = 1 if self.checkpoint.kind == "llava" else 0
-            embedding = (CANARY_PICTURE, canary(self.checkpoint)[first : first + fields.CANARY_TOKENS])
+            with np.errstate(all="ignore"):  # what is no number is named when it is written
+                seen = image_tokens(self.checkpoint, waves(self.checkpoint.vision.image))
+            embedding = (PICTURE, seen[first : first + fields.CANARY_TOKENS])
         writer = new_writer("clip")
         fields.vision_fields(writer, self.checkpoint, self.about, self.order.mmproj_quant, embedding)
         path, threads = work / self.names.mmproj, self.order.threads
-        return write_file(writer, path, self.checkpoint, self.vision, threads, steps.begin("image part"))
+        files = write_file(writer, path, self.checkpoint, self.vision, threads, steps.begin("image part"))
+        if embedding is not None and not np.isfinite(embedding[1]).all():
+            raise BadCheckpoint("The image part makes no numbers of a picture, though its weights are numbers.")
+        return files
 
     def write_text(self, work: Path, steps: Steps) -> list[Written]:
         quant, threads = self.order.quant, self.order.threads
@@ -137,13 +145,8 @@ class _Plan:
         out = work / self.names.language
         quantise(files[0].path, out, quant, threads, steps.begin("quantising"))
         files[0].path.unlink()
-        return [Written(out, file_sha256(out))]
-
-    def write_adapter(self, work: Path) -> Path:
-        assert self.adapter is not None
-        path = work / self.names.adapter
-        write_adapter_gguf(self.adapter, self.checkpoint, path)
-        return path
+        with out.open("rb") as file:
+            return [Written(out, hashlib.file_digest(file, "sha256").hexdigest())]
 
 
 def _adapter(order: Order) -> tuple[Adapter | None, Merge | None]:
@@ -173,7 +176,9 @@ def _first_kind(quant: str, checkpoint: Checkpoint, *, merged: bool) -> str:
     if quant not in K_TYPES:
         return quant
     stored = checkpoint.kind_of("language_model.embed_tokens.weight")
-    return "F16" if merged and stored == "BF16" else _EXACT.get(stored, "F32")  # a merged weight has more digits
+    if merged and stored == "BF16":  # a merged weight has more digits
+        return "F16"
+    return stored if stored in fields.FILE_TYPES else "F32"
 
 
 def _bytes(pieces: list[Piece]) -> int:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from facellm.core.sizes import bytes_text
 from facellm_converters.errors import ConversionError
 
 #: Bytes that must be left free beside what is written.
@@ -54,11 +55,16 @@ def check_absent(out: Path, names: Names, *, force: bool) -> None:
     """Raise ``ConversionError`` where ``out`` is no folder, or holds such files and ``force`` is not set."""
     if out.exists() and not out.is_dir():
         raise ConversionError(f"{out} is a file.", "Give a folder behind --out.")
+    old = there(out, names)
+    if old and not force:
+        raise ConversionError(f"{old[0]} exists already.", "Use --force to replace it, or another folder or --name.")
+
+
+def there(out: Path, names: Names) -> list[Path]:
+    """The model's files that ``out`` holds already, shards among them."""
     stem = names.language.removesuffix(".gguf")
-    there = [out / name for name in (names.language, names.mmproj) if (out / name).exists()]
-    there += sorted(out.glob(f"{stem}-0*-of-0*.gguf"))
-    if there and not force:
-        raise ConversionError(f"{there[0]} exists already.", "Use --force to replace it, or another folder or --name.")
+    whole = [out / name for name in (names.language, names.mmproj) if (out / name).exists()]
+    return whole + sorted(out.glob(f"{stem}-[0-9]*-of-[0-9]*.gguf"))
 
 
 @contextmanager
@@ -75,7 +81,7 @@ def workplace(out: Path, names: Names, need: int) -> Iterator[Path]:
         free = shutil.disk_usage(out).free
         if need + SPARE > free:
             raise ConversionError(
-                f"{_size(need)} will be written; {_size(free)} are free in {out}.",
+                f"{bytes_text(need)} will be written; {bytes_text(free)} are free in {out}.",
                 "Make room, or choose another --out.",
             )
         work.mkdir()
@@ -90,9 +96,15 @@ def workplace(out: Path, names: Names, need: int) -> Iterator[Path]:
             out.rmdir()
 
 
-def publish(work: Path, out: Path, *, force: bool) -> dict[str, Path]:
-    """Move what was written into ``out``; name → its place. Files of the same name are replaced with ``force`` only."""
+def publish(work: Path, out: Path, names: Names, *, force: bool) -> dict[str, Path]:
+    """Move what was written into ``out``; name → its place.
+
+    With ``force`` only, files of the same name are replaced, and shards of another number of shards removed.
+    """
     placed: dict[str, Path] = {}
+    for old in there(out, names) if force else ():
+        if not (work / old.name).exists():
+            old.unlink()
     for file in sorted(work.iterdir()):
         place = out / file.name
         if place.exists() and not force and file.suffix == ".gguf":
@@ -104,7 +116,3 @@ def publish(work: Path, out: Path, *, force: bool) -> dict[str, Path]:
         os.fsync(folder)
         os.close(folder)
     return placed
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

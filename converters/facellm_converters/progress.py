@@ -17,14 +17,12 @@ class Steps:
     def __init__(self, tell: Tell, work: Mapping[str, int]) -> None:
         self._tell, self._work = tell, dict(work)
         self._all = sum(work.values())
-        self._before = self._told = 0
+        self._told = 0
 
     def begin(self, step: str) -> Callable[[int], None]:
         """A function that is told of the bytes that the step has done since it was last told."""
         names = list(self._work)
-        if step in self._work:
-            self._before = sum(self._work[name] for name in names[: names.index(step)])
-        done = self._before
+        done = sum(self._work[name] for name in names[: names.index(step)]) if step in names else 0
         self._tell(step, done, self._all)
         self._told = done
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from gguf import Metadata
+from yaml import YAMLError
 
 from facellm_converters.errors import ConversionError
 from facellm_converters.layouts.checkpoint import Checkpoint
@@ -16,13 +20,11 @@ from facellm_converters.write.fields import About
 #: Part of the pair's id: raised when other bytes are written for the same checkpoint.
 VERSION = "1"
 
-_FRONT = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)
-
 
 def about_model(checkpoint: Checkpoint, adapter: Adapter | None, name: str, licence: str) -> About:
     """From the checkpoint's README, its configuration and the adapter's."""
-    card = read_card(checkpoint.folder / "README.md")
-    bases = list(card.get("base_model", []))
+    card = _card(checkpoint.folder)
+    bases = _listed(card, "base_model")
     own = str(checkpoint.config.get("_name_or_path") or "")
     if own and "/" in own and not own.startswith(("/", ".")) and own not in bases:
         bases.append(own)
@@ -31,17 +33,20 @@ def about_model(checkpoint: Checkpoint, adapter: Adapter | None, name: str, lice
         provenance |= {f"adapter.{key}": value for key, value in adapter.provenance.items()}
     return About(
         name or checkpoint.folder.resolve().name, pair_id(checkpoint, adapter),
-        licence or next(iter(card.get("license", [])), ""), bases, list(card.get("datasets", [])), provenance,
+        licence or next(iter(_listed(card, "license")), ""), bases, _listed(card, "datasets"), provenance,
     )  # fmt: skip
 
 
 def pair_id(checkpoint: Checkpoint, adapter: Adapter | None) -> str:
-    """The same for the same checkpoint and adapter: of configuration, tensor tables and sizes, not of every byte."""
+    """The same for the same checkpoint and adapter, however it is cut into files.
+
+    Of each weight its first row counts: two fine-tunes differ there, and 76 GB need not be read for it.
+    """
     digest = hashlib.sha256(f"{VERSION} {json.dumps(checkpoint.config, sort_keys=True)}".encode())
-    for name, info in sorted(checkpoint.tensors.infos.items()):
-        digest.update(f"{name} {info.shape} {info.kind} {info.file}".encode())
-    probe = checkpoint.read("language_model.norm.weight")
-    digest.update(probe.tobytes())
+    for name, shape in sorted(checkpoint.weights.items()):
+        digest.update(f"{name} {shape} {checkpoint.kind_of(name)}".encode())
+        digest.update(checkpoint.read(name, 0, 1).tobytes())
+    checkpoint.tensors.release()
     if adapter is not None:
         digest.update(adapter.digest.encode())
     return digest.hexdigest()[:16]
@@ -55,26 +60,14 @@ def file_name(name: str) -> str:
     return found
 
 
-def read_card(path: Path) -> Mapping[str, Sequence[str]]:
-    """Single values and lists from the head of a model card; nothing where there is none."""
+def _card(folder: Path) -> Mapping[str, Any]:
+    """The head of the checkpoint's README, which is not worth failing for."""
     try:
-        front = _FRONT.match(path.read_text(encoding="utf-8", errors="replace"))
-    except OSError:
+        return Metadata.load_model_card(folder)
+    except (OSError, ValueError, YAMLError):
         return {}
-    found: dict[str, list[str]] = {}
-    key = ""
-    for line in front.group(1).splitlines() if front else ():
-        item = re.match(r"\s*-\s+(.+)$", line)
-        if item and key:
-            found[key].append(item.group(1).strip().strip("'\""))
-            continue
-        pair = re.match(r"([A-Za-z_]+):\s*(.*)$", line)
-        key = pair.group(1) if pair else ""
-        if pair:
-            value = pair.group(2).strip().strip("'\"")
-            found[key] = (
-                [value]
-                if value and not value.startswith("[")
-                else [part.strip().strip("'\"") for part in value.strip("[]").split(",") if part.strip()]
-            )
-    return found
+
+
+def _listed(card: Mapping[str, Any], key: str) -> list[str]:
+    value = card.get(key) or []
+    return [str(one) for one in (value if isinstance(value, list) else [value])]

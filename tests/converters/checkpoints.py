@@ -95,9 +95,7 @@ def chat_model(folder: Path, source: Path) -> None:
         "min_dynamic_patch": 1, "max_dynamic_patch": 12,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(chat))
-    for file in source.iterdir():
-        if "token" in file.name or file.suffix == ".jinja" or file.name.startswith(("preproc", "special")):
-            (folder / file.name).write_bytes(file.read_bytes())
+    _copy_others(source, folder)
 
 
 _CHAT = (
@@ -144,6 +142,30 @@ def llava(folder: Path) -> Any:
     model.save_pretrained(folder)
     preprocessor(folder, [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711])
     return model
+
+
+def nano(folder: Path, source: Path) -> None:
+    """The embedded model's layout, from the ``llava`` in ``source``: patches shuffled 2×2, another projector."""
+    folder.mkdir(parents=True)
+    weights = load_file(source / "model.safetensors")
+    random = np.random.default_rng(2)
+    found = {name: values for name, values in weights.items() if "multi_modal_projector" not in name}
+    for name, shape in (("norm", (4 * 64,)), ("fc1", (64, 4 * 64)), ("fc2", (64, 64))):
+        scale = 0.2 if len(shape) == 1 else shape[-1] ** -0.5
+        values = random.standard_normal(shape) * scale + (len(shape) == 1)
+        found[f"multi_modal_projector.{name}.weight"] = values.astype(np.float32)
+    save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((source / "config.json").read_text())
+    config["architectures"] = ["FaceLLMNanoForConditionalGeneration"]
+    (folder / "config.json").write_text(json.dumps(config))
+    _copy_others(source, folder)
+
+
+def _copy_others(source: Path, folder: Path) -> None:
+    """Tokenizer, chat template, preprocessor."""
+    for file in source.iterdir():
+        if "token" in file.name or file.suffix == ".jinja" or file.name.startswith(("preproc", "special")):
+            (folder / file.name).write_bytes(file.read_bytes())
 
 
 def preprocessor(folder: Path, mean: list[float], std: list[float]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from facellm.models.gguf_header import read_header
 from facellm_converters.convert import Order, convert
 from facellm_converters.errors import BadCheckpoint, ConversionError, Unsupported
 
@@ -64,9 +65,20 @@ def shards(sharded, tmp_path) -> Path:
 def test_shards_give_what_one_file_gives(made, sharded, tmp_path) -> None:
     one = convert(Order(made / "qwen2", tmp_path / "one", "F32", "F16", name="same"), quiet)
     many = convert(Order(sharded, tmp_path / "many", "F32", "F16", name="same"), quiet)
-    head = 4096  # behind the pair's id, which is of the files
-    assert one.mmproj.read_bytes()[-head:] == many.mmproj.read_bytes()[-head:]
-    assert one.language.stat().st_size == many.language.stat().st_size
+    assert one.mmproj.read_bytes() == many.mmproj.read_bytes()
+    assert one.language.read_bytes() == many.language.read_bytes()
+
+
+def test_two_fine_tunes_of_one_model_are_two_pairs(made, copied, tmp_path) -> None:
+    folder = copied("qwen2")
+    weights = load_file(folder / WEIGHTS)
+    weights["language_model.model.layers.1.mlp.up_proj.weight"] += 0.01
+    save_file(weights, folder / WEIGHTS)
+    pairs = {
+        read_header(convert(Order(one, tmp_path / one.name), quiet).mmproj)["facellm.pair"]
+        for one in (made / "qwen2", folder)
+    }
+    assert len(pairs) == 2
 
 
 def test_a_truncated_shard(shards, tmp_path) -> None:
@@ -126,6 +138,24 @@ def test_a_shape_that_config_does_not_say(copied, tmp_path) -> None:
     assert "256×64" in str(error)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "language_model.model.layers.1.mlp.gate_proj.weight",
+        "language_model.model.layers.0.self_attn.k_proj.bias",
+        "vision_tower.embeddings.position_embeddings",
+        "vision_tower.encoder.layer.3.attention.projection_layer.weight",
+        "multi_modal_projector.linear_1.weight",
+    ],
+)
+def test_a_weight_of_another_shape_is_named(copied, tmp_path, name) -> None:
+    folder = copied("qwen2")
+    weights = load_file(folder / WEIGHTS)
+    weights[name] = np.concatenate([weights[name]] * 2)
+    save_file(weights, folder / WEIGHTS)
+    assert name in str(refused(folder, tmp_path / "out"))
+
+
 def test_missing_and_superfluous_weights(copied, tmp_path) -> None:
     folder = copied("qwen2")
     weights = load_file(folder / WEIGHTS)
@@ -157,7 +187,7 @@ def test_an_unknown_tokenizer(copied, tmp_path) -> None:
     tokenizer = json.loads(path.read_text())
     tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = r"\w+|\s+"
     path.write_text(json.dumps(tokenizer))
-    refused(folder, tmp_path / "out", Unsupported)
+    assert r"split by \w+|\s+" in str(refused(folder, tmp_path / "out", Unsupported))
 
 
 def test_pickles_are_refused(copied, tmp_path) -> None:
@@ -174,6 +204,15 @@ def test_files_that_exist_are_kept_without_force(made, tmp_path) -> None:
     assert "--force" in caught.value.hint
     assert done.mmproj.read_bytes() == b"precious"
     assert convert(Order(made / "qwen2", tmp_path / "out", force=True), quiet).mmproj.stat().st_size > 100
+
+
+def test_with_force_no_shard_of_another_cut_stays(made, tmp_path) -> None:
+    for split in (100_000, 250_000, 0):
+        convert(Order(made / "qwen2", tmp_path / "out", split=split, force=True), quiet)
+    assert sorted(file.name for file in (tmp_path / "out").glob("*.gguf")) == [
+        "qwen2-mmproj-f16.gguf",
+        "qwen2-q8_0.gguf",
+    ]
 
 
 def test_no_room(made, tmp_path, monkeypatch) -> None:

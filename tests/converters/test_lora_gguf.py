@@ -15,7 +15,7 @@ pytest.importorskip("torch", reason="the checkpoints are made with PyTorch")
 pytest.importorskip("peft")
 
 from tests.converters import checkpoints
-from tests.converters.test_lora import KINDS, MAKERS, altered, tuned
+from tests.converters.adapters import KINDS, MAKERS, altered, tuned
 
 
 def kept(folder: Path, out: str = "out") -> Converted:

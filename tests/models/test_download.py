@@ -7,6 +7,7 @@ import http.client
 import socket
 import ssl
 import time
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,18 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(tmp_path: Path, server:
 
 def test_a_refusal_is_final(tmp_path: Path, server: FileServer) -> None:
     server.statuses = [403]
-    with pytest.raises(DownloadError, match="403"):
+    with pytest.raises(DownloadError, match="403") as caught:
         download(server.url, tmp_path / "part", len(PAYLOAD))
+    assert caught.value.status == 403
+    assert caught.value.headers is not None
+    assert caught.value.headers["Server"]
     assert len(server.ranges) == 1
+
+
+def test_an_empty_file_is_fetched_as_any_other(tmp_path: Path, server: FileServer) -> None:
+    server.payload = b""
+    download(server.url, tmp_path / "part", 0)
+    assert (tmp_path / "part").read_bytes() == b""
 
 
 def test_a_log_in_page_is_not_taken_for_a_beginning(tmp_path: Path, server: FileServer) -> None:
@@ -110,3 +120,34 @@ def test_a_proxy_is_knocked_at_in_place_of_the_host(
     monkeypatch.delenv("NO_PROXY", raising=False)
     download("http://files.example.invalid/thing.bin", tmp_path / "part", len(PAYLOAD))
     assert (tmp_path / "part").read_bytes() == PAYLOAD
+
+
+def test_the_token_stays_with_the_host_that_it_is_for(
+    tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[str, str, str]] = []
+    elsewhere = server.url.replace("127.0.0.1", "localhost")
+    places = {"/renamed": "/door", "/door": elsewhere}
+    serve = server.RequestHandlerClass.do_GET  # type: ignore[attr-defined]
+
+    def do_GET(handler: BaseHTTPRequestHandler) -> None:
+        host, token = handler.headers["Host"].partition(":")[0], handler.headers.get("Authorization", "")
+        heard.append((host, handler.path, token))
+        if handler.path not in places:
+            serve(handler)
+            return
+        handler.send_response(302)
+        handler.send_header("Location", places[handler.path])
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    monkeypatch.setattr(server.RequestHandlerClass, "do_GET", do_GET)
+    server.cut_after = [300_000]
+    download(server.url.replace("/asset.bin", "/renamed"), tmp_path / "part", len(PAYLOAD), token="secret")
+    assert (tmp_path / "part").read_bytes() == PAYLOAD
+    assert server.ranges == ["", "bytes=300000-"]
+    assert heard == 2 * [
+        ("127.0.0.1", "/renamed", "Bearer secret"),
+        ("127.0.0.1", "/door", "Bearer secret"),
+        ("localhost", "/asset.bin", ""),
+    ]

@@ -1,27 +1,28 @@
 """Fetches a model of the hub into the cache that the hub's own library keeps: resumed, and compared with its hashes.
 
-The library begins a file anew when its download was broken off, which for shards of 5 GB is too much to lose; so its
-parts are used here: the list, the addresses, the log-in and the download from a place on.
+The library gives the list and the log-in. Its download begins a file anew when it was broken off, which for shards of
+5 GB is too much to lose; so files are fetched as the application's own are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from urllib.parse import quote
 
+from facellm.core.sizes import bytes_text
+from facellm.models.download import SILENCE_S, Progress, download
 from facellm.models.filelock import locked
-from facellm_converters.checkpoint.tensors import INDEX, WEIGHTS, some
+from facellm_converters.checkpoint.tensors import INDEX, WEIGHTS, some, weight_map
 from facellm_converters.errors import BadCheckpoint, ConversionError
 from facellm_converters.place import SPARE
-from facellm_converters.progress import EVERY, Tell
+from facellm_converters.progress import Tell
 
 CONFIGURATION, ADAPTER = "config.json", "adapter_model.safetensors"
 
@@ -30,9 +31,7 @@ _SMALL = re.compile(
     r"[^/\\]+\.(json|jinja)|tokenizer\.model|vocab\.txt|merges\.txt|(README|LICEN[CS]E)(\.(md|txt|rst))?", re.IGNORECASE
 )
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_COMMIT, _SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")
-_TIMEOUT_S = 20.0
-_PIECE = 1 << 22
+_SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")  # a commit is named by the first, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +52,13 @@ class HubId:
 
     def commit_in(self, root: Path) -> str:
         """The commit that the revision was when it was last fetched; empty when it never was."""
-        if _COMMIT.fullmatch(self.revision):
+        if _SHA1.fullmatch(self.revision):
             return self.revision
         try:
             found = (self.storage(root) / "refs" / self.revision).read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
             return ""
-        return found if _COMMIT.fullmatch(found) else ""
+        return found if _SHA1.fullmatch(found) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,29 +69,23 @@ class HubFile:
     size: int
     tag: str
 
-
-def shards_of(index: Path) -> set[str]:
-    """Names of the weight files in an index. Raises ``BadCheckpoint``."""
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadCheckpoint(f"{index.name} cannot be read: {error}.", "Fetch the checkpoint again.") from error
-    if not all(isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name for name in names):
-        raise BadCheckpoint(
-            f"{index.name} names files that are no safetensors beside it.", "Do not use this checkpoint."
-        )
-    return names
+    def hash_of(self, path: Path) -> str:
+        """The tag of what is at ``path``, brought to the disk first: later only its size is looked at."""
+        git = _SHA1.fullmatch(self.tag)
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+            begin = hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False) if git else hashlib.sha256()
+            return hashlib.file_digest(file, lambda: begin).hexdigest()
 
 
 class Fetch:
-    """One model on its way into the cache ``root``. Errors of the library and of the disk come as they are."""
+    """One model on its way into the cache ``root``. Errors of the library, the downloads and the disk come as is."""
 
     def __init__(self, hub: HubId, root: Path, endpoint: str, tell: Tell) -> None:
-        from huggingface_hub import utils
+        from huggingface_hub import constants, get_token
 
         self._hub, self._root, self._endpoint, self._tell = hub, root, endpoint, tell
-        library: Any = utils  # which does not say that it means this one to be used
-        self._headers = library.build_hf_headers()
+        self._token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
         self._storage = hub.storage(root)
         self._blobs = self._storage / "blobs"
         self._snapshot = self._storage / "snapshots"
@@ -101,9 +94,10 @@ class Fetch:
         """Fetch what a conversion reads and is not there yet; returns the folder that it is in."""
         files = self._listed()
         self._check_kind(files)
-        self._check_room([one for one in files.values() if _SMALL.fullmatch(one.name)])
+        small = [one for one in files.values() if _SMALL.fullmatch(one.name)]
+        self._check_room(small)
         with locked(self._root / ".locks" / self._storage.name / "facellm.lock"):
-            self._fetch_all("fetching configuration", [one for one in files.values() if _SMALL.fullmatch(one.name)])
+            self._fetch_all("fetching configuration", small)
             weights = self._weights(files)
             self._check_room(weights)
             self._fetch_all("fetching weights", weights)
@@ -115,7 +109,7 @@ class Fetch:
         from huggingface_hub import HfApi
 
         info = HfApi(endpoint=self._endpoint).model_info(
-            self._hub.repo, revision=self._hub.revision, files_metadata=True, timeout=_TIMEOUT_S
+            self._hub.repo, revision=self._hub.revision, files_metadata=True, timeout=SILENCE_S
         )
         found = {}
         for each in info.siblings or ():
@@ -123,7 +117,7 @@ class Fetch:
             known = size is not None and (_SHA256 if each.lfs else _SHA1).fullmatch(tag or "")
             if known and not re.search(r"[/\\]", each.rfilename):
                 found[each.rfilename] = HubFile(each.rfilename, int(size or 0), str(tag))
-        if not _COMMIT.fullmatch(info.sha or "") or not found:
+        if not _SHA1.fullmatch(info.sha or "") or not found:
             raise ValueError("its list names no commit, or no files with size and hash")
         self._snapshot = self._storage / "snapshots" / str(info.sha)
         return found
@@ -145,7 +139,7 @@ class Fetch:
         there = [one for one in files.values() if one.name.endswith(".safetensors")]
         if INDEX not in files:
             return [one for one in there if one.name in (WEIGHTS, ADAPTER)] or there
-        wanted = shards_of(self._snapshot / INDEX)
+        wanted = set(weight_map(self._snapshot / INDEX).values())
         absent = sorted(wanted - files.keys())
         if absent:
             raise BadCheckpoint(
@@ -159,7 +153,8 @@ class Fetch:
         free = shutil.disk_usage(next(path for path in (self._storage, *self._storage.parents) if path.exists())).free
         if need and need + SPARE > free:
             raise ConversionError(
-                f"{_size(need)} of {self._hub.repo} are to be fetched; {_size(free)} are free in {self._root}.",
+                f"{bytes_text(need)} of {self._hub.repo} are to be fetched; "
+                f"{bytes_text(free)} are free in {self._root}.",
                 "Make room, or set HF_HUB_CACHE to a folder on a larger disk.",
             )
 
@@ -169,12 +164,13 @@ class Fetch:
         self._tell(step, done, whole)
         for one in files:
             if one not in there:
-                self._fetch(one, partial(self._told, step, done, whole))
+                self._fetch(one, partial(self._told, step, done, one.size, whole))
                 done += one.size
+                self._tell(step, done, whole)
             self._link(one)
 
-    def _told(self, step: str, before: int, whole: int, count: int) -> None:
-        self._tell(step, before + count, whole)
+    def _told(self, step: str, before: int, size: int, whole: int, share: float) -> None:
+        self._tell(step, before + round(share * size), whole)
 
     def _place_of(self, one: HubFile) -> Path | None:
         """Where the whole file lies already, perhaps since another revision was fetched."""
@@ -184,26 +180,18 @@ class Fetch:
     def _part(self, one: HubFile) -> Path:
         return self._blobs / f"{one.tag}.incomplete"
 
-    def _fetch(self, one: HubFile, told: Callable[[int], None]) -> None:
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.file_download import http_get
-
-        part, commit = self._part(one), self._snapshot.name
+    def _fetch(self, one: HubFile, on_progress: Progress) -> None:
+        part = self._part(one)
         part.parent.mkdir(parents=True, exist_ok=True)
-        if _length(part) > one.size:
-            part.unlink()
-        url = hf_hub_url(self._hub.repo, one.name, revision=commit, endpoint=self._endpoint)
-        with part.open("a+b") as file:
-            sink, quiet = _Sink(file, one, told), _Quiet
-            begin, headers = sink.tell(), dict(self._headers)
-            _get: Any = http_get  # its types ask for tqdm's bar and for more of a file than it uses
-            _get(url, sink, resume_size=begin, headers=headers, expected_size=one.size, tqdm_class=quiet)
-            file.flush()
-            os.fsync(file.fileno())
-        if sink.hash() != one.tag:
+        part.touch()
+        if _length(part) != one.size:  # else it was broken off just before it was compared
+            url = f"{self._endpoint}/{self._hub.repo}/resolve/{self._snapshot.name}/{quote(one.name)}"
+            download(url, part, one.size, on_progress, token=self._token)
+        found = one.hash_of(part)
+        if found != one.tag:
             part.unlink()
             raise BadCheckpoint(
-                f"{one.name} of {self._hub.repo} has another hash than the hub lists: {sink.hash()[:12]}…, "
+                f"{one.name} of {self._hub.repo} has another hash than the hub lists: {found[:12]}…, "
                 f"not {one.tag[:12]}….",
                 "It was thrown away. Fetch it again; if it stays so, do not use the model.",
             )
@@ -228,71 +216,5 @@ class Fetch:
             ref.write_text(self._snapshot.name, encoding="ascii")
 
 
-class _Sink:
-    """The file that the library writes into: hashes and counts what passes, beginning with what is there."""
-
-    def __init__(self, file: IO[bytes], one: HubFile, told: Callable[[int], None]) -> None:
-        self._file, self._one, self._told = file, one, told
-        self._begin()
-        file.seek(0)
-        while piece := file.read(_PIECE):
-            self._count(piece)
-
-    def _begin(self) -> None:
-        self._place = self._said = 0
-        git = len(self._one.tag) == hashlib.sha1(usedforsecurity=False).digest_size * 2
-        self._digest = hashlib.sha1(usedforsecurity=False) if git else hashlib.sha256()
-        if git:
-            self._digest.update(b"blob %d\0" % self._one.size)
-
-    def _count(self, data: bytes) -> None:
-        self._digest.update(data)
-        self._place += len(data)
-        if self._place - self._said >= EVERY or self._place == self._one.size:
-            self._said = self._place
-            self._told(self._place)
-
-    def hash(self) -> str:
-        return self._digest.hexdigest()
-
-    def tell(self) -> int:
-        return self._place
-
-    def write(self, data: bytes) -> None:
-        if self._place + len(data) > self._one.size:
-            raise ValueError(f"more than the {self._one.size:,} bytes listed come of {self._one.name}")
-        self._file.write(data)
-        self._count(data)
-
-    def seek(self, place: int) -> None:
-        """The library goes back to the start when a server cannot go on from where it was asked to."""
-        if place:
-            raise ValueError(f"the download of {self._one.name} goes back to {place}")
-
-    def truncate(self) -> None:
-        self._file.truncate(0)
-        self._begin()
-
-
-class _Quiet:
-    """In place of the library's progress bar."""
-
-    def __init__(self, **_options: Any) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        pass
-
-    def update(self, count: int) -> None:
-        pass
-
-
 def _length(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -6,8 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from facellm_converters.checkpoint.hub import ADAPTER, CONFIGURATION, Fetch, HubId, shards_of
-from facellm_converters.checkpoint.tensors import INDEX, some
+from facellm.models.download import DownloadError
+from facellm_converters.checkpoint.hub import ADAPTER, CONFIGURATION, Fetch, HubId
+from facellm_converters.checkpoint.tensors import INDEX, some, weight_map
 from facellm_converters.errors import BadCheckpoint, ConversionError
 from facellm_converters.progress import Tell
 
@@ -73,42 +74,47 @@ def hub_id(name: str, revision: str | None = None) -> HubId | None:
 
 
 def _fetch(hub: HubId, root: Path, endpoint: str, tell: Tell) -> Path:
-    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     # The base of what the library's HTTP client raises, whichever client that is.
     network: type[Exception] = HfHubHTTPError.__bases__[0]
     try:
         return Fetch(hub, root, endpoint, tell).run()
+    except DownloadError as error:
+        said = error.headers.get("X-Error-Code", "") if error.headers else ""
+        if error.status in (401, 403, 404):
+            raise _refused(error.status, said, hub, endpoint) from error
+        raise _unreachable(f" from {endpoint}: {error}", hub, root) from error
+    except HfHubHTTPError as error:
+        absent = isinstance(error, RepositoryNotFoundError)  # which the library reads from more than this header
+        said = "RepoNotFound" if absent else error.response.headers.get("X-Error-Code", "")
+        raise _refused(error.response.status_code, said, hub, endpoint) from error
     except (network, OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, HfHubHTTPError):
-            raise _refused(error, hub, endpoint) from error
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise ConversionError(
                 f"{error.filename or root} cannot be written: {error.strerror}.",
                 "Make room or set HF_HUB_CACHE to another folder; what has arrived is kept.",
             ) from error
         if isinstance(error, network | OSError):
-            raise _unreachable(error, hub, root, endpoint) from error
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            raise _unreachable(f", the connection to {endpoint} failed: {reason}", hub, root) from error
         raise ConversionError(
             f"{endpoint} does not answer as the hub does: {str(error).splitlines()[0] if str(error) else error!r}.",
             f"Check HF_ENDPOINT and the network (is there a log-in page?), {_LOCALLY}",
         ) from error
 
 
-def _refused(error: Exception, hub: HubId, endpoint: str) -> ConversionError:
-    """What an answer other than success means."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-
-    assert isinstance(error, HfHubHTTPError)
-    status, page = error.response.status_code, f"{endpoint}/{hub.repo}"
-    if isinstance(error, GatedRepoError):
+def _refused(status: int, said: str, hub: HubId, endpoint: str) -> ConversionError:
+    """What an answer other than success means. ``said``: its ``X-Error-Code``, empty where it has none."""
+    page = f"{endpoint}/{hub.repo}"
+    if said == "GatedRepo":
         return ConversionError(
             f"{hub.repo} is given only to those who have accepted its licence ({status}).",
             f"Accept it at {page}, then log in {_LOG_IN}.",
         )
-    if isinstance(error, RevisionNotFoundError):
+    if said == "RevisionNotFound":
         return ConversionError(f"{hub.repo} has no revision {hub.revision}.", f"See {page}/commits for those it has.")
-    if isinstance(error, RepositoryNotFoundError) or status == 404:
+    if said == "RepoNotFound" or status == 404:
         return ConversionError(
             f"There is neither a folder {hub.repo} nor a model of that name at {endpoint}, or the model is private.",
             f"Check the name; for a private model log in {_LOG_IN}.",
@@ -123,15 +129,14 @@ def _refused(error: Exception, hub: HubId, endpoint: str) -> ConversionError:
     )
 
 
-def _unreachable(error: Exception, hub: HubId, root: Path, endpoint: str) -> ConversionError:
+def _unreachable(how: str, hub: HubId, root: Path) -> ConversionError:
     try:
         _fetched_before(hub, root)
     except ConversionError:
         hint = f"Check the network and HF_ENDPOINT and try again (what has arrived is kept), {_LOCALLY}"
     else:
         hint = "Try again, or set HF_HUB_OFFLINE=1 to use what was fetched before."
-    said = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    return ConversionError(f"{hub.repo} cannot be fetched, the connection to {endpoint} failed: {said}.", hint)
+    return ConversionError(f"{hub.repo} cannot be fetched{how}.", hint)
 
 
 def _fetched_before(hub: HubId, root: Path) -> Path:
@@ -143,7 +148,7 @@ def _fetched_before(hub: HubId, root: Path) -> Path:
             f"{hub.repo} at {hub.revision} was not fetched before, and the network is not to be used.",
             f"Unset {', '.join(each for each in _OFFLINE if os.environ.get(each)) or 'HF_HUB_OFFLINE'}, {_LOCALLY}",
         )
-    wanted = shards_of(folder / INDEX) if (folder / INDEX).is_file() else set()
+    wanted = set(weight_map(folder / INDEX).values()) if (folder / INDEX).is_file() else set()
     missing = sorted(name for name in wanted if not (folder / name).is_file())
     if not wanted and not any(file.is_file() for file in folder.glob("*.safetensors")):
         missing = ["*.safetensors"]

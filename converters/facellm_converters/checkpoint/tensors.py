@@ -199,26 +199,32 @@ def _single(folder: Path) -> str:
 
 def _index(folder: Path) -> dict[str, str] | None:
     """Tensor name → file; ``None`` where there is no index."""
-    path = folder / INDEX
-    if not path.is_file():
+    if not (folder / INDEX).is_file():
         return None
-    try:
-        placed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted(set(placed.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadCheckpoint(f"{path.name} cannot be read: {error}.", "Fetch the checkpoint again.") from error
-    strange = [name for name in files if not isinstance(name, str) or Path(name).name != name]
-    if strange:
-        raise BadCheckpoint(
-            f"{path.name} names a file outside its folder: {strange[0]}.", "Do not use this checkpoint."
-        )
+    placed = weight_map(folder / INDEX)
+    files = sorted(set(placed.values()))
     missing = [name for name in files if not (folder / name).is_file()]
     if missing:
         raise BadCheckpoint(
             f"{len(missing)} of {len(files)} files of {folder.name} are missing: {some(missing)}.",
             "Fetch the checkpoint again; files that are whole are kept.",
         )
-    return dict(placed)
+    return placed
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """Tensor name → file beside the index; whether the files are there is not asked. Raises ``BadCheckpoint``."""
+    try:
+        placed = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadCheckpoint(f"{index.name} cannot be read: {error}.", "Fetch the checkpoint again.") from error
+    for file in placed.values():
+        if not isinstance(file, str) or not file.endswith(".safetensors") or Path(file).name != file:
+            raise BadCheckpoint(
+                f"{index.name} names what is no safetensors file or lies outside its folder: {file!r}.",
+                "Do not use this checkpoint.",
+            )
+    return placed
 
 
 def _compare(folder: Path, placed: Mapping[str, str], infos: Mapping[str, TensorInfo]) -> None:

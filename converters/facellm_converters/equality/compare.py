@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,11 +84,11 @@ class Report:
         return f"{images}\n{tokens}\n{closed}\n{verdict}"
 
 
-def compare_with(folder: Path, adapter: Path | None, package: ModelPackage, threads: int = 2) -> Report:
+def compare_with(folder: Path, adapter: Path | None, package: ModelPackage) -> Report:
     """Compare the checkpoint in ``folder`` (with an adapter merged in) with a pair. Raises ``ConversionError``."""
     merge = merging(read_adapter(adapter)) if adapter is not None else None
     with open_checkpoint(folder, merge) as checkpoint:
-        return compare(checkpoint, package, threads=threads)
+        return compare(checkpoint, package)
 
 
 def compare(
@@ -95,7 +96,7 @@ def compare(
     package: ModelPackage,
     texts: Sequence[Text] = TEXTS,
     shown: Sequence[Picture] | None = None,
-    threads: int = 2,
+    threads: int = max(1, os.cpu_count() or 1),
 ) -> Report:
     """See :class:`Report`. ``shown``: pictures of exactly the tile's side. Raises ``ConversionError``."""
     from facellm_converters.equality.runtime import Pair

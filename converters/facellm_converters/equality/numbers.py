@@ -63,7 +63,7 @@ def erf(x: Values) -> Values:
     """The error function, off by less than 1e-7: numpy has none."""
     values, slopes = _table()
     exact = np.clip(x.astype(np.float64), -_END, _END)
-    index = np.rint(exact * _STEPS).astype(np.int64)
+    index = np.rint(np.nan_to_num(exact) * _STEPS).astype(np.int64)  # NaN comes back from the last line
     near = index / _STEPS
     index += _END * _STEPS
     exact -= near  # erf(n + d) = erf(n) + erf'(n) · (d - n·d² + …)

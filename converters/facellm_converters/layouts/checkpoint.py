@@ -8,7 +8,6 @@ The names are those of transformers' modules (its ``-hf`` layout without the lea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facellm_converters.checkpoint.json_file import read_json
 from facellm_converters.checkpoint.tensors import TensorSource, opened
 from facellm_converters.errors import BadCheckpoint
 from facellm_converters.layouts.names import Stored
 from facellm_converters.layouts.recognise import Recognised, recognise
 from facellm_converters.layouts.specs import Config, TextSpec, VisionSpec
+from facellm_converters.layouts.weights import Shape
 
 #: Gives the tensors with an adapter merged in, see ``lora.merging``.
 Merge = Callable[[TensorSource, Config], TensorSource]
@@ -30,24 +31,20 @@ Merge = Callable[[TensorSource, Config], TensorSource]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """``kind``: "internvl", "llava" or "nano". ``names``: one name → where its values are stored."""
+    """``kind``: "internvl", "llava" or "nano". ``weights``: shapes of all that it consists of, by their one names;
+    ``names``: where the values are stored (and those of weights that nothing reads)."""
 
     folder: Path
     kind: str
     config: Config
     text: TextSpec
     vision: VisionSpec
+    weights: Mapping[str, Shape]
     names: Mapping[str, Stored]
     tensors: TensorSource
 
     def __contains__(self, name: str) -> bool:
         return name in self.names
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Raises ``BadCheckpoint`` for a weight that is not there."""
-        stored = self._stored(name)
-        shape = self.tensors.infos[stored.name].shape
-        return shape if stored.stop is None else (stored.stop - stored.start, *shape[1:])
 
     def kind_of(self, name: str) -> str:
         """How it is stored: "F32", "F16", "BF16"."""
@@ -77,30 +74,8 @@ def open_checkpoint(folder: Path, merged: Merge | None = None) -> Iterator[Check
 
     Raises ``BadCheckpoint`` or ``Unsupported`` with what was found.
     """
-    config = read_config(folder)
+    config = read_json(folder / "config.json")
     with opened(folder) as tensors:
         source: TensorSource = merged(tensors, config) if merged is not None else tensors
         found: Recognised = recognise(folder, config, source.infos)
-        yield Checkpoint(folder, found.kind, config, found.text, found.vision, found.names, source)
-
-
-def read_config(folder: Path) -> Config:
-    """config.json. Raises ``BadCheckpoint``."""
-    return read_json(folder / "config.json")
-
-
-def read_json(path: Path) -> Config:
-    """A JSON object. Raises ``BadCheckpoint``."""
-    if not path.parent.is_dir():
-        raise BadCheckpoint(f"There is no folder {path.parent}.", "Check the path, or give a hub id like owner/name.")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadCheckpoint(
-            f"{path.parent} holds no {path.name}.", "Give the folder that save_pretrained wrote."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BadCheckpoint(f"{path.name} cannot be read: {error}.", "Fetch it again.") from error
-    if not isinstance(found, dict):
-        raise BadCheckpoint(f"{path.name} is not an object.", "Fetch it again.")
-    return found
+        yield Checkpoint(folder, found.kind, config, found.text, found.vision, found.weights, found.names, source)

@@ -18,6 +18,11 @@ class Stored:
     start: int = 0
     stop: int | None = None
 
+    def shape(self, infos: Mapping[str, TensorInfo]) -> tuple[int, ...]:
+        """Of the weight."""
+        whole = infos[self.name].shape
+        return whole if self.stop is None else (self.stop - self.start, *whole[1:])
+
     def rows(self, start: int, stop: int | None) -> tuple[int, int | None]:
         """Rows of the weight as rows of the tensor."""
         if self.stop is None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from facellm_converters.checkpoint.json_file import read_json
 from facellm_converters.checkpoint.tensors import MERGED, TensorInfo
 from facellm_converters.errors import BadCheckpoint, Unsupported
 from facellm_converters.layouts import names as naming
 from facellm_converters.layouts.names import Stored
 from facellm_converters.layouts.specs import ACTIVATIONS, Config, TextSpec, VisionSpec, number, text_spec, triple
+from facellm_converters.layouts.weights import HEAD, Shape, text_weights, vision_weights
 
 #: ``architectures`` of config.json that are converted.
 SUPPORTED = {
@@ -29,17 +31,21 @@ _NORMAL = {
 }
 Colour = tuple[float, float, float]
 
+#: What a checkpoint may hold though nothing reads it: a tied head's copy, CLIP's layers behind the one that is taken.
+_IDLE = re.compile(r"lm_head\.weight$|vision_tower\.(encoder\.layers|post_layernorm|layernorm)\.")
+
 #: The one tower with RMS norms that llama.cpp knows, by width and layers (InternViT-6B).
 _RMS_TOWER = (3200, 45)
 
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """Kind, dimensions, and where each weight is stored."""
+    """Kind, dimensions, each weight's shape, and where it is stored."""
 
     kind: str
     text: TextSpec
     vision: VisionSpec
+    weights: dict[str, Shape]
     names: dict[str, Stored]
 
 
@@ -58,17 +64,13 @@ def recognise(folder: Path, config: Config, infos: Mapping[str, TensorInfo]) -> 
     found = naming.own(infos) if own else naming.shared(infos)
     text = text_spec(about_text)
     vision = _intern(folder, config, text) if kind == "internvl" else _clip(folder, config, text, kind)
-    head = "lm_head.weight"
-    wanted, optional = set(_text_names(text)), {head}
-    if head not in found or infos[found[head].name].file == MERGED:
-        text = replace(text, tied=head not in found)
-    wanted |= set(_intern_names(vision, found) if kind == "internvl" else _clip_names(vision, kind))
-    if vision.tower == "clip":
-        optional |= {name for name in found if name.startswith(("vision_tower.encoder.layers.", "vision_tower.post_"))}
-    optional |= {name for name in found if name.startswith("vision_tower.layernorm.")}
-    naming.check_complete(found, wanted, optional)
-    _check_shapes(infos, found, text, vision)
-    return Recognised(kind, text, vision, found)
+    if HEAD not in found or infos[found[HEAD].name].file == MERGED:
+        text = replace(text, tied=HEAD not in found)
+    biased = "vision_tower.encoder.layer.0.attention.q_proj.bias" in found
+    weights = text_weights(text) | vision_weights(vision, kind, biased=biased)
+    naming.check_complete(found, weights, filter(_IDLE.match, found))
+    _check_shapes(infos, found, weights)
+    return Recognised(kind, text, vision, weights, found)
 
 
 def _part(config: Config, name: str) -> Config:
@@ -130,13 +132,9 @@ def _activation(about: Config, default: str) -> str:
 
 def _colours(folder: Path, kind: str) -> tuple[Colour, Colour]:
     for name in ("preprocessor_config.json", "processor_config.json"):
-        path = folder / name
-        if not path.is_file():
+        if not (folder / name).is_file():
             continue
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise BadCheckpoint(f"{name} cannot be read: {error}.", "Fetch it again.") from error
+        about = read_json(folder / name)
         about = about.get("image_processor", about)
         if "image_mean" in about:
             return triple(about["image_mean"], "image_mean"), triple(about.get("image_std"), "image_std")
@@ -144,92 +142,15 @@ def _colours(folder: Path, kind: str) -> tuple[Colour, Colour]:
     return triple(mean, "image_mean"), triple(std, "image_std")
 
 
-def _text_names(text: TextSpec) -> Iterator[str]:
-    yield from ("language_model.embed_tokens.weight", "language_model.norm.weight")
-    parts = ["input_layernorm", "post_attention_layernorm"]
-    parts += [f"self_attn.{one}_proj" for one in "qkvo"] + [f"mlp.{one}_proj" for one in ("gate", "up", "down")]
-    if text.architecture == "qwen3":
-        parts += ["self_attn.q_norm", "self_attn.k_norm"]
-    for layer in range(text.layers):
-        yield from (f"language_model.layers.{layer}.{part}.weight" for part in parts)
-        if text.architecture == "qwen2":
-            yield from (f"language_model.layers.{layer}.self_attn.{one}_proj.bias" for one in "qkv")
-
-
-def _intern_names(vision: VisionSpec, found: Mapping[str, Stored]) -> Iterator[str]:
-    tower = "vision_tower.embeddings."
-    yield from (tower + "cls_token", tower + "position_embeddings")
-    yield from (f"{tower}patch_embeddings.projection.{end}" for end in ("weight", "bias"))
-    matrices = ["attention.projection_layer", "mlp.fc1", "mlp.fc2"]
-    norms = ["layernorm_before", "layernorm_after"]
-    biased = "vision_tower.encoder.layer.0.attention.q_proj.bias" in found
-    for layer in range(vision.layers):
-        start = f"vision_tower.encoder.layer.{layer}."
-        yield from (start + one for one in ("lambda_1", "lambda_2"))
-        yield from (f"{start}{part}.{end}" for part in matrices for end in ("weight", "bias"))
-        yield from (f"{start}{part}.weight" for part in norms)
-        yield from (f"{start}attention.{one}_proj.weight" for one in "qkv")
-        if not vision.rms:
-            yield from (f"{start}{part}.bias" for part in norms)
-        if biased:
-            yield from (f"{start}attention.{one}_proj.bias" for one in "qkv")
-        if vision.qk_norm:
-            yield from (f"{start}attention.{one}_norm.weight" for one in "qk")
-    for part in ("layer_norm", "linear_1", "linear_2"):
-        yield from (f"multi_modal_projector.{part}.{end}" for end in ("weight", "bias"))
-
-
-def _clip_names(vision: VisionSpec, kind: str) -> Iterator[str]:
-    tower = "vision_tower.embeddings."
-    yield from (f"{tower}{one}" for one in ("class_embedding", "patch_embedding.weight", "position_embedding.weight"))
-    yield from (f"vision_tower.pre_layrnorm.{end}" for end in ("weight", "bias"))
-    parts = ["layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2", "self_attn.out_proj"]
-    parts += [f"self_attn.{one}_proj" for one in "qkv"]
-    for layer in range(vision.layers):
-        start = f"vision_tower.encoder.layers.{layer}."
-        yield from (f"{start}{part}.{end}" for part in parts for end in ("weight", "bias"))
-    if kind == "nano":
-        yield from (f"multi_modal_projector.{one}.weight" for one in ("norm", "fc1", "fc2"))
-    else:
-        for part in ("linear_1", "linear_2"):
-            yield from (f"multi_modal_projector.{part}.{end}" for end in ("weight", "bias"))
-
-
-def _check_shapes(
-    infos: Mapping[str, TensorInfo], found: Mapping[str, Stored], text: TextSpec, vision: VisionSpec
-) -> None:
-    keys = text.kv_heads * text.head_dim
-    queries = text.heads * text.head_dim
-    layer = "language_model.layers.0."
-    wanted: dict[str, tuple[int, ...]] = {
-        "language_model.embed_tokens.weight": (text.vocabulary, text.width),
-        f"{layer}self_attn.q_proj.weight": (queries, text.width),
-        f"{layer}self_attn.k_proj.weight": (keys, text.width),
-        f"{layer}self_attn.v_proj.weight": (keys, text.width),
-        f"{layer}self_attn.o_proj.weight": (text.width, queries),
-        f"{layer}mlp.up_proj.weight": (text.ffn, text.width),
-        f"{layer}mlp.down_proj.weight": (text.width, text.ffn),
-    }
-    if not text.tied:
-        wanted["lm_head.weight"] = (text.vocabulary, text.width)
-    for name, shape in list(wanted.items()):
-        if name.startswith(layer):
-            for number_ in range(1, text.layers):
-                wanted[name.replace(".layers.0.", f".layers.{number_}.")] = shape
-    mlp1 = (
-        "vision_tower.encoder.layer.{}.mlp.fc1.weight"
-        if vision.tower == "intern"
-        else "vision_tower.encoder.layers.{}.mlp.fc1.weight"
-    )
-    wanted |= {mlp1.format(number_): (vision.ffn, vision.width) for number_ in range(vision.layers)}
-    for name, shape in wanted.items():
-        stored = found[name]
-        if infos[stored.name].shape != shape:
+def _check_shapes(infos: Mapping[str, TensorInfo], found: Mapping[str, Stored], weights: Mapping[str, Shape]) -> None:
+    for name, shape in weights.items():
+        stored = found[name].shape(infos)
+        if stored != shape:
             raise BadCheckpoint(
-                f"{stored.name} is {_by(infos[stored.name].shape)}; by config.json it would be {_by(shape)}.",
+                f"{found[name].name} is {_by(stored)}; by config.json it would be {_by(shape)}.",
                 "Weights and config.json are of different models.",
             )
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _by(shape: Shape) -> str:
     return "×".join(map(str, shape)) or "a single number"

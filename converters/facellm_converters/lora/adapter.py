@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facellm_converters.checkpoint.json_file import read_json
 from facellm_converters.checkpoint.tensors import opened_file, some
 from facellm_converters.errors import BadCheckpoint, Unsupported
-from facellm_converters.layouts.checkpoint import read_json
 from facellm_converters.layouts.names import plain
 from facellm_converters.layouts.specs import Config
 
@@ -98,7 +98,8 @@ def read_adapter(folder: Path) -> Adapter:
     if not found.pairs and not found.saved:
         raise BadCheckpoint(f"{WEIGHTS} of {folder.name} is empty.", "Save the adapter again.")
     loras = {name: _lora(name, found.modules[name], pair, config) for name, pair in sorted(found.pairs.items())}
-    digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    with (folder / WEIGHTS).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Adapter(folder, loras, found.saved, _provenance(config, len(loras)), digest)
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facellm_converters.checkpoint.json_file import read_json
 from facellm_converters.errors import BadCheckpoint, Unsupported
-from facellm_converters.layouts.checkpoint import read_json
 from facellm_converters.tokenizer.split import QWEN2_STEPS
 
 #: Fields of tokenizer_config.json and special_tokens_map.json that name more special tokens than those with a role.

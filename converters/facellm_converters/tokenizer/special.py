@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from facellm_converters.checkpoint.json_file import read_json
 from facellm_converters.errors import BadCheckpoint, Unsupported
-from facellm_converters.layouts.checkpoint import read_json
 from facellm_converters.tokenizer.files import Saved, text_of
 
 ROLES = ("bos", "eos", "unk", "pad")

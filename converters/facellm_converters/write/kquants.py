@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gguf import LlamaFileType
+
 from facellm_converters.errors import ConversionError
 
 #: Bits of a weight by what the file is written as at first.
@@ -32,19 +34,19 @@ class KType:
         return self.bits / _BITS[first]
 
 
-#: Bits measured on InternVL3-1B's shapes, whose rows of 896 force wider types; larger models need fewer.
+#: Bits: what ``facellm inspect`` says of InternVL3-1B's shapes, whose rows of 896 force wider types, rounded up.
 K_TYPES = {
-    "Q4_K_M": KType(15, 6.5),
-    "Q5_K_M": KType(17, 7.0),
-    "Q6_K": KType(18, 8.6),
-    "IQ4_XS": KType(30, 6.0),
+    "Q4_K_M": KType(LlamaFileType.MOSTLY_Q4_K_M, 6.4),
+    "Q5_K_M": KType(LlamaFileType.MOSTLY_Q5_K_M, 7.0),
+    "Q6_K": KType(LlamaFileType.MOSTLY_Q6_K, 8.6),
+    "IQ4_XS": KType(LlamaFileType.MOSTLY_IQ4_XS, 6.0),
 }
 
 
 def quantise(source: Path, out: Path, kind: str, threads: int, advance: Callable[[int], None]) -> None:
     """Raises ``ConversionError`` with llama.cpp's own words."""
     program = Path(__file__).with_name("llama_quantise.py")
-    command = [sys.executable, "-P", str(program), str(source), str(out), str(K_TYPES[kind].number), str(threads)]
+    command = [sys.executable, "-P", str(program), str(source), str(out), str(int(K_TYPES[kind].number)), str(threads)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
         try:
             said = _watch(child, out, advance)

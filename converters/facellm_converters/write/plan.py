@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,6 @@ _PROJECTOR = {
     "llava": {"linear_1": "mm.0", "linear_2": "mm.2"},
     "nano": {"norm": "mm.model.mlp.0", "fc1": "mm.model.mlp.1", "fc2": "mm.model.mlp.3"},
 }
-_ENDS = ("weight", "bias")
 
 
 def text_name(name: str) -> str:
@@ -84,25 +83,18 @@ def text_name(name: str) -> str:
 
 
 def text_pieces(checkpoint: Checkpoint, kind: GGMLQuantizationType) -> Iterator[Piece]:
-    """All tensors of the language part. ``lm_head`` is left out where it is the embedding table."""
-    spec = checkpoint.text
-    for name in _TOP:
-        if name in checkpoint and not (name == "lm_head.weight" and spec.tied):
-            yield _piece(checkpoint, name, text_name(name), kind)
-    for layer in range(spec.layers):
-        for role in _TEXT:
-            for end in _ENDS:
-                name = f"language_model.layers.{layer}.{role}.{end}"
-                if name in checkpoint:
-                    yield _piece(checkpoint, name, text_name(name), kind, _text_change(checkpoint, role))
+    """All tensors of the language part."""
+    for name in checkpoint.weights:
+        if name.startswith(("language_model.", "lm_head.")):
+            yield _piece(checkpoint, name, text_name(name), kind, _text_change(checkpoint, name))
 
 
-def _text_change(checkpoint: Checkpoint, role: str) -> Callable[[Values], Values] | None:
+def _text_change(checkpoint: Checkpoint, name: str) -> Callable[[Values], Values] | None:
     """llama.cpp's Llama graph turns neighbouring pairs of a head, transformers its two halves."""
     spec = checkpoint.text
-    if spec.architecture != "llama" or role not in ("self_attn.q_proj", "self_attn.k_proj"):
+    if spec.architecture != "llama" or not name.endswith(("q_proj.weight", "k_proj.weight")):
         return None
-    heads = spec.heads if role == "self_attn.q_proj" else spec.kv_heads
+    heads = spec.heads if name.endswith("q_proj.weight") else spec.kv_heads
     return lambda values: paired(values, heads)
 
 
@@ -114,53 +106,58 @@ def paired(values: Values, heads: int) -> Values:
 
 def vision_pieces(checkpoint: Checkpoint, kind: GGMLQuantizationType) -> Iterator[Piece]:
     """All tensors of the image tower and its projector."""
-    intern = checkpoint.vision.tower == "intern"
-    yield from _intern_top(checkpoint, kind) if intern else _clip_top(checkpoint, kind)
-    roles, stem = (_INTERN, "layer") if intern else (_CLIP, "layers")
-    for layer in range(checkpoint.vision.layers):
-        start = f"vision_tower.encoder.{stem}.{layer}."
-        for role, short in roles.items():
-            for end in _ENDS:
-                if f"{start}{role}.{end}" in checkpoint:
-                    yield _piece(checkpoint, f"{start}{role}.{end}", f"v.blk.{layer}.{short}.{end}", kind)
-        for number in (1, 2) if intern else ():
-            yield _piece(checkpoint, f"{start}lambda_{number}", f"v.blk.{layer}.ls{number}.weight", F32)
-    for role, short in _PROJECTOR[checkpoint.kind].items():
-        for end in _ENDS:
-            name = f"multi_modal_projector.{role}.{end}"
-            if name in checkpoint:
-                yield _piece(checkpoint, name, f"{short}.{end}", kind)
+    top = dict(_intern_top(checkpoint, kind) if checkpoint.vision.tower == "intern" else _clip_top(checkpoint, kind))
+    for name in checkpoint.weights:
+        if name in top:
+            yield top[name]
+        elif name.startswith(("vision_tower.", "multi_modal_projector.")):
+            yield _piece(checkpoint, name, _vision_name(name, checkpoint.kind), kind)
 
 
-def _intern_top(checkpoint: Checkpoint, kind: GGMLQuantizationType) -> Iterator[Piece]:
+def _vision_name(name: str, kind: str) -> str:
+    """GGUF name of a weight of a layer or the projector."""
+    part, _, end = name.rpartition(".")
+    if part.startswith("multi_modal_projector."):
+        return f"{_PROJECTOR[kind][part.removeprefix('multi_modal_projector.')]}.{end}"
+    _, _, stem, layer, *role = part.split(".")
+    if end.startswith("lambda_"):
+        return f"v.blk.{layer}.ls{end[-1]}.weight"
+    return f"v.blk.{layer}.{(_INTERN if stem == 'layer' else _CLIP)['.'.join(role)]}.{end}"
+
+
+def _intern_top(checkpoint: Checkpoint, kind: GGMLQuantizationType) -> Iterator[tuple[str, Piece]]:
     """llama.cpp's graph puts the class token behind the patches, but the position table has it first: it is rolled."""
     start = "vision_tower.embeddings."
-    yield _piece(checkpoint, f"{start}cls_token", "v.class_embd", F32)
-    yield _piece(checkpoint, f"{start}position_embeddings", "v.position_embd.weight", F32, lambda v: np.roll(v, -1, -2))
-    for end in _ENDS:
-        yield _patches(checkpoint, f"{start}patch_embeddings.projection.{end}", f"v.patch_embd.{end}", kind)
+    cls, position, patches = f"{start}cls_token", f"{start}position_embeddings", f"{start}patch_embeddings.projection."
+    yield cls, _piece(checkpoint, cls, "v.class_embd", F32)
+    yield position, _piece(checkpoint, position, "v.position_embd.weight", F32, lambda v: np.roll(v, -1, -2))
+    for end in ("weight", "bias"):
+        yield patches + end, _piece(checkpoint, patches + end, f"v.patch_embd.{end}", _convolution(kind))
 
 
-def _clip_top(checkpoint: Checkpoint, kind: GGMLQuantizationType) -> Iterator[Piece]:
+def _clip_top(checkpoint: Checkpoint, kind: GGMLQuantizationType) -> Iterator[tuple[str, Piece]]:
     start = "vision_tower.embeddings."
-    position, cls = f"{start}position_embedding.weight", f"{start}class_embedding"
-    count, width = checkpoint.shape(position)
+    position, cls, patches = (
+        f"{start}{name}" for name in ("position_embedding.weight", "class_embedding", "patch_embedding.weight")
+    )
+    count, width = checkpoint.weights[position]
     if checkpoint.kind == "nano":
         # This graph adds positions to the patches alone; so the class token brings its own along.
         first = checkpoint.read(position, 0, 1)
-        yield Piece("v.class_embd", (1, width), F32, cls, lambda values: values.reshape(1, -1) + first)
-        yield Piece("v.position_embd.weight", (count - 1, width), F32, position, lambda values: values[1:])
+        yield cls, Piece("v.class_embd", (1, width), F32, cls, lambda values: values.reshape(1, -1) + first)
+        yield position, Piece("v.position_embd.weight", (count - 1, width), F32, position, lambda values: values[1:])
     else:
-        yield _piece(checkpoint, cls, "v.class_embd", F32)
-        yield _piece(checkpoint, position, "v.position_embd.weight", F32, lambda values: np.roll(values, -1, 0))
-    yield _patches(checkpoint, f"{start}patch_embedding.weight", "v.patch_embd.weight", kind)
-    for end in _ENDS:
-        yield _piece(checkpoint, f"vision_tower.pre_layrnorm.{end}", f"v.pre_ln.{end}", F32)
+        yield cls, _piece(checkpoint, cls, "v.class_embd", F32)
+        yield position, _piece(checkpoint, position, "v.position_embd.weight", F32, lambda v: np.roll(v, -1, 0))
+    yield patches, _piece(checkpoint, patches, "v.patch_embd.weight", _convolution(kind))
+    for end in ("weight", "bias"):
+        norm = f"vision_tower.pre_layrnorm.{end}"
+        yield norm, _piece(checkpoint, norm, f"v.pre_ln.{end}", F32)
 
 
-def _patches(checkpoint: Checkpoint, name: str, short: str, kind: GGMLQuantizationType) -> Piece:
+def _convolution(kind: GGMLQuantizationType) -> GGMLQuantizationType:
     """llama.cpp's convolution takes float16 or float32."""
-    return _piece(checkpoint, name, short, F16 if kind == F16 else F32)
+    return F16 if kind == F16 else F32
 
 
 def _piece(
@@ -170,13 +167,7 @@ def _piece(
     kind: GGMLQuantizationType,
     change: Callable[[Values], Values] | None = None,
 ) -> Piece:
-    shape = checkpoint.shape(name)
+    shape = checkpoint.weights[name]
     if len(shape) <= 1 or short.endswith("_norm.weight") or not short.endswith(".weight"):
         kind = F32
     return Piece(short, shape, fitting(kind, shape), name, change)
-
-
-def check_once(pieces: Mapping[str, Piece] | list[Piece]) -> None:
-    """Every weight is used once, or it is a fault of ours."""
-    names = [piece.name for piece in (pieces.values() if isinstance(pieces, Mapping) else pieces)]
-    assert len(set(names)) == len(names), "a tensor is written twice"

@@ -18,7 +18,7 @@ _HEAD = 1 << 20
 
 
 class Sink:
-    """Wraps an open file whose head is written already. A context manager; :attr:`sha256` is of all of the file."""
+    """Wraps an open file whose head is written already; a context manager."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -34,7 +34,7 @@ class Sink:
                 self._digest.update(piece)
 
     def write(self, data: memoryview | bytes) -> None:
-        """Append; ``data`` must not be changed afterwards. Raises ``OSError``, also of an earlier piece."""
+        """Append; ``data`` must not be changed afterwards. Raises ``OSError``."""
         self._file.write(data)
         self._room.acquire()
         self._behind.submit(self._hash, data)
@@ -43,9 +43,6 @@ class Sink:
             self._unsynced = 0
             self._file.flush()
             self._jobs.append(self._syncing.submit(os.fsync, self._file.fileno()))
-            for job in self._jobs:
-                if job.done():
-                    job.result()
 
     def _hash(self, data: memoryview | bytes) -> None:
         try:
@@ -54,7 +51,7 @@ class Sink:
             self._room.release()
 
     def finish(self) -> str:
-        """Wait until all of it is on the disk; the hash in hexadecimal."""
+        """Wait until all of it is on the disk; the hash in hexadecimal. Raises ``OSError``."""
         self._file.flush()
         self._jobs.append(self._syncing.submit(os.fsync, self._file.fileno()))
         self._behind.shutdown()

@@ -13,6 +13,7 @@ import typer
 from facellm.cli.output import Progress, write_json
 from facellm.core.command import command
 from facellm.core.errors import FaceLLMError
+from facellm.core.sizes import bytes_text
 
 if TYPE_CHECKING:
     from facellm_converters.convert import Converted
@@ -49,26 +50,23 @@ def convert(
 ) -> None:
     """Turn a checkpoint into the two GGUF files that FaceLLM loads."""
     _require()
-    from facellm.core.canary import waves
     from facellm_converters.checkpoint.source import hub_id, resolve
     from facellm_converters.convert import Order
     from facellm_converters.convert import convert as run
-    from facellm_converters.equality.tower import image_tokens
 
     hub = hub_id(checkpoint, revision or None)
     name = name or (hub.name if hub is not None else "")
-    where = out or _model_folder(name or Path(checkpoint).resolve().name)
+    where = out or _model_folder(f"{name or Path(checkpoint).resolve().name}-{quant.lower()}")
     with Progress() as progress:
         bar = _Bar(progress)
         folder = resolve(checkpoint, revision=revision or None, cache=None, tell=bar)
         order = Order(
             folder, where, quant.upper(), mmproj_quant.upper(), adapter, keep_adapter, name, licence, _bytes(split),
-            force,
+            force, self_test,
         )  # fmt: skip
-        canary = (lambda source: image_tokens(source, waves(source.vision.image))) if self_test else None
-        done = run(order, bar, canary)
+        done = run(order, bar)
         report = _compared(folder, adapter, done, progress) if verify else None
-    _tell(done, report, where, json=json)
+    _tell(done, report, json=json)
     if report is not None:
         _judge(report)
 
@@ -136,8 +134,8 @@ class _Bar:
             return
         self._said = now
         rate = (done - self._first) / max(1e-3, now - self._begun)
-        more = f", {rate / 1e6:.0f} MB/s, {(total - done) / rate:.0f} s left" if rate > 0 and total > done else ""
-        share = f" {done / total:.0%} of {total / 1e6:,.0f} MB{more}" if total else ""
+        more = f", {bytes_text(int(rate))}/s, {(total - done) / rate:.0f} s left" if rate > 0 and total > done else ""
+        share = f" {done / total:.0%} of {bytes_text(total)}{more}" if total else ""
         self._progress.doing(f"{step}{share}")
 
 
@@ -157,14 +155,16 @@ def _bytes(text: str) -> int:
     return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))
 
 
-def _tell(done: Converted, report: Report | None, where: Path, *, json: bool) -> None:
+def _tell(done: Converted, report: Report | None, *, json: bool) -> None:
     files = {"language": done.language, "mmproj": done.mmproj, "adapter": done.adapter, "card": done.card}
     if json:
         row: dict[str, object] = {key: str(file) if file else None for key, file in files.items()}
-        write_json(row | {"equality": report.as_json() if report else None})
+        write_json(row | {"note": done.note, "equality": report.as_json() if report else None})
         return
     for file in filter(None, files.values()):
         typer.echo(str(file))
     if report is not None:
         typer.echo(report.table())
-    typer.echo(f"Ask it: {command('ask', 'PHOTO', 'QUESTION', '--model', str(where))}")
+    if done.note:
+        typer.echo(f"Note: {done.note}")
+    typer.echo(f"Ask it: {command('ask', 'PHOTO', 'QUESTION', '--model', str(done.language))}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from facellm.cli.output import printable, write_json
+from facellm.core.sizes import bytes_text
 
 _TEMPLATE_LINES, _TEMPLATE_LETTERS = 4, 100
 _INDENT = "  "
@@ -66,7 +67,7 @@ def _file(about: dict[str, Any]) -> list[tuple[str, Any]]:
         ("name", about["name"]),
         ("architecture", about["architecture"]),
         ("parameters", f"{_short(about['parameters'])} ({about['parameters']:,})"),
-        ("size", f"{_size(about['bytes'])}" + (" in the shards that are here" if shard else "")),
+        ("size", bytes_text(about["bytes"]) + (" in the shards that are here" if shard else "")),
         ("file type", about["file_type"]),
         ("weights", shares + (f"; {bits:.2f} bits each on average" if bits else "")),
     ]
@@ -148,7 +149,3 @@ def _short(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g}{sign}"
     return str(count)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count:,} bytes"

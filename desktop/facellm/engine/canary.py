@@ -25,7 +25,7 @@ REMEMBERED = 200
 
 
 class Passed:
-    """Remembers that a self-test was passed: that of InternVL3-1B takes as long as the rest of loading it, twice.
+    """Remembers that a self-test was passed: that of a model of InternVL3-1B's size takes some seconds.
 
     What would change the result is in the note's name: the file, llama.cpp's version, where it computes. One empty
     file a note, so that two engines cannot spoil each other's.

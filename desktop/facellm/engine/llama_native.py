@@ -22,9 +22,9 @@ from facellm.engine.protocol import EngineOptions
 PARALLEL = 24
 #: Tokens in one decode. Larger batches were no faster on two cores and cost memory.
 BATCH = 512
-#: Bytes of weights for each thread that generates: a small model's steps are too short to share among many. The nano
-#: (145 MB) makes 131 to 138 tokens a second with one thread or with two where memory is fast, 48 and 76 where it is
-#: slow; InternVL3-1B's shapes (398 MB) 12.9 and 26. Reading a prompt and encoding a picture use all threads.
+#: Bytes of weights for each thread that generates: a small model's steps are too short to share among many. On two
+#: cores the nano (145 MB) made 48 tokens a second with one thread and 76 with two, at another hour of the same machine
+#: some 135 with either. Reading a prompt and encoding a picture use all threads.
 WEIGHTS_PER_THREAD = 48 << 20
 #: Asks for every layer, however many the model has.
 ALL_LAYERS = 999

@@ -10,7 +10,9 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from email.message import Message
 from pathlib import Path
+from typing import IO
 
 from facellm import __version__
 from facellm.core.errors import FaceLLMError
@@ -34,15 +36,20 @@ _unreachable: dict[tuple[str, int], float] = {}
 
 
 class DownloadError(FaceLLMError):
-    """An address could not be fetched."""
+    """An address could not be fetched. Where the server refused: its ``status`` and its answer's ``headers``."""
+
+    status: int | None = None
+    headers: Message | None = None
 
 
 class _Broken(Exception):
     """The connection ended early or the server failed for the moment: worth another attempt."""
 
 
-def download(url: str, part: Path, size: int, on_progress: Progress | None = None) -> None:
+def download(url: str, part: Path, size: int, on_progress: Progress | None = None, *, token: str | None = None) -> None:
     """Fetch ``url`` into ``part``, going on after the bytes that are there. ``size``: bytes expected.
+
+    ``token``: a log-in at the address's host; another one that the server sends us on to is not told it.
 
     Raises ``DownloadError`` when the server cannot be reached, refuses, offers another size, or the
     connection breaks ``ATTEMPTS`` times; what has arrived stays in ``part`` for the next call.
@@ -50,7 +57,7 @@ def download(url: str, part: Path, size: int, on_progress: Progress | None = Non
     check_reachable(url)
     for attempt in range(ATTEMPTS):
         try:
-            _go_on(url, part, size, on_progress)
+            _go_on(_request(url, token), part, size, on_progress)
             return
         except _Broken as error:
             if attempt + 1 == ATTEMPTS:
@@ -96,13 +103,42 @@ def _place_to_connect(url: str) -> tuple[str, int]:
         raise DownloadError(f"{url} is no usable address: {error}") from error
 
 
-def _go_on(url: str, part: Path, size: int, on_progress: Progress | None) -> None:
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Keeps the log-in where a server sends us on to itself, as the hub does where a model was renamed."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        sent_on = super().redirect_request(req, fp, code, msg, headers, newurl)
+        log_in = req.unredirected_hdrs.get("Authorization")
+        # Not by the requests' own host: behind a proxy that is the proxy.
+        before, now = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
+        if sent_on and log_in and (before.scheme, before.netloc) == (now.scheme, now.netloc):
+            sent_on.add_unredirected_header("Authorization", log_in)
+        return sent_on
+
+
+def _request(url: str, token: str | None) -> urllib.request.Request:
+    agent = f"facellm/{__version__}"
+    request = urllib.request.Request(url, headers={"User-Agent": agent})  # noqa: S310 - from our manifest or HF_ENDPOINT
+    if token:
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    return request
+
+
+def _go_on(request: urllib.request.Request, part: Path, size: int, on_progress: Progress | None) -> None:
     have = part.stat().st_size if part.exists() else 0
     if have >= size:  # whole or too long, and yet not accepted: begin anew
-        part.unlink()
+        part.unlink(missing_ok=True)
         have = 0
-    headers = {"User-Agent": f"facellm/{__version__}"} | ({"Range": f"bytes={have}-"} if have else {})
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - https, from our own manifest
+    if have:
+        request.add_header("Range", f"bytes={have}-")
     with _answer(request, part) as answer:
         resumed = have > 0 and answer.status == 206
         _check_size(answer, have if resumed else 0, size)
@@ -112,7 +148,7 @@ def _go_on(url: str, part: Path, size: int, on_progress: Progress | None) -> Non
 def _answer(request: urllib.request.Request, part: Path) -> http.client.HTTPResponse:
     try:
         # An opener of its own: the shared one keeps the proxies of its first use.
-        answer: http.client.HTTPResponse = urllib.request.build_opener().open(request, timeout=SILENCE_S)
+        answer: http.client.HTTPResponse = urllib.request.build_opener(_SameHost).open(request, timeout=SILENCE_S)
         return answer
     except urllib.error.HTTPError as error:
         if error.code == 416:
@@ -120,7 +156,9 @@ def _answer(request: urllib.request.Request, part: Path) -> http.client.HTTPResp
             raise _Broken("the server could not go on from there") from error
         if error.code in _PASSING:
             raise _Broken(f"the server answered {error.code}") from error
-        raise DownloadError(f"the server answered {error.code} {error.reason}") from error
+        refusal = DownloadError(f"the server answered {error.code} {error.reason}")
+        refusal.status, refusal.headers = error.code, error.headers
+        raise refusal from error
     except urllib.error.URLError as error:
         raise DownloadError(f"not reachable: {error.reason}") from error
     except (http.client.HTTPException, OSError) as error:
