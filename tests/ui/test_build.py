@@ -12,7 +12,6 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 
 from facellm.models.store import AssetStore
-from facellm.ui import build as build_module
 from facellm.ui.backend import LocalBackend
 from facellm.ui.build import Build, BuildCancelled, BuildFailed
 from facellm.ui.presenters.engine import Phase
@@ -80,22 +79,22 @@ def test_a_build_cancelled_before_it_began_does_not_begin() -> None:
 
 def test_a_child_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     deaf = 'import time; print(\'{"stage": "deaf", "share": 0.1}\', flush=True); time.sleep(600)'
-    monkeypatch.setattr(build_module, "_START", deaf)
-    monkeypatch.setattr(build_module, "GRACE_S", 0.2)
+    monkeypatch.setattr("facellm.core.child._START", deaf)
+    monkeypatch.setattr("facellm.ui.child.GRACE_S", 0.2)
     build = Build()
     with pytest.raises(BuildCancelled):
         build.run(lambda _: build.cancel())
 
 
 def test_a_build_cancelled_while_its_child_starts_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    build, start = Build(), build_module._start_child
+    build, start = Build(), Build._start
 
-    def slow() -> subprocess.Popen[str]:
-        process = start()
+    def slow(self: Build) -> subprocess.Popen[str]:
+        process = start(self)
         build.cancel()
         return process
 
-    monkeypatch.setattr(build_module, "_start_child", slow)
+    monkeypatch.setattr(Build, "_start", slow)
     with pytest.raises(BuildCancelled):
         build.run(ignore)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,11 +14,13 @@ from pathlib import Path
 
 from gguf import LlamaFileType
 
+from facellm.core.child import child_command
 from facellm_converters.errors import ConversionError
 
 #: Bits of a weight by what the file is written as at first.
 _BITS = {"F32": 32.0, "F16": 16.0, "BF16": 16.0}
 _LOOK_S = 0.2
+_PROGRAM = "facellm_converters.write.llama_quantise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,9 @@ K_TYPES = {
 
 def quantise(source: Path, out: Path, kind: str, threads: int, advance: Callable[[int], None]) -> None:
     """Raises ``ConversionError`` with llama.cpp's own words."""
-    program = Path(__file__).with_name("llama_quantise.py")
-    command = [sys.executable, "-P", str(program), str(source), str(out), str(int(K_TYPES[kind].number)), str(threads)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+    command = child_command(_PROGRAM, str(source), str(out), str(int(K_TYPES[kind].number)), str(threads))
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE) as child:
         try:
             said = _watch(child, out, advance)
         except BaseException:

@@ -1,4 +1,4 @@
-"""llama.cpp's quantiser as a process: ``python llama_quantise.py SOURCE OUT TYPE THREADS``, TYPE a ``llama_ftype``."""
+"""llama.cpp's quantiser as a process. Its arguments: SOURCE OUT TYPE THREADS, TYPE a ``llama_ftype``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ _WARNING = 3  # enum ggml_log_level
 _MOST_IN_MEMORY = 1 << 30
 
 
-def main(source: str, out: str, kind: str, threads: str) -> int:
-    """0 when ``out`` is whole."""
+def main() -> None:
+    """Ends with exit code 0 when OUT is whole."""
+    source, out, kind, threads = sys.argv[1:]
 
     def log(level: int, text: bytes, _data: Any) -> None:
         if level >= _WARNING:
@@ -26,8 +27,4 @@ def main(source: str, out: str, kind: str, threads: str) -> int:
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype, parameters.nthread = int(kind), int(threads)
     parameters.max_buf_size = _MOST_IN_MEMORY
-    return int(llama_cpp.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(parameters)))
-
-
-if __name__ == "__main__":
-    sys.exit(1 if main(*sys.argv[1:]) else 0)
+    sys.exit(1 if llama_cpp.llama_model_quantize(source.encode(), out.encode(), ctypes.byref(parameters)) else 0)

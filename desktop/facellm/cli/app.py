@@ -24,6 +24,7 @@ from facellm.cli.models import models_app
 from facellm.cli.output import show_error
 from facellm.cli.train import evaluate_app, train
 from facellm.cli.unexpected import as_error, wants_traceback
+from facellm.core.child import run_if_child
 
 FAILED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
 _PHOTO = "facellm.photo"
@@ -113,10 +114,8 @@ def start(
 
 
 def main() -> None:
-    """Entry point of the ``facellm`` command; of a frozen application also its engine's."""
+    """Entry point of the ``facellm`` command; of a frozen application also its children's."""
     if getattr(sys, "frozen", False):
-        from facellm.engine.worker import run_if_child
-
         run_if_child(sys.argv)
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a letter of a file's name must not end an answer.

@@ -6,27 +6,18 @@ import json as json_module
 import platform
 import shutil
 import subprocess
-import sys
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from facellm.cli.output import printable, write_json
+from facellm.core.child import child_command
 from facellm.core.command import command
 
 #: Packages whose version decides how things behave.
 PACKAGES = ("llama-cpp-python", "mediapipe", "PySide6-Essentials", "opencv-python-headless", "numpy", "pillow", "gguf")
 
-#: First argument with which a frozen application is started again as the process that asks llama.cpp.
-DEVICES_FLAG = "--facellm-devices"
-#: llama.cpp is asked in a process of its own: it is never loaded beside a window.
-_ROOT = str(Path(__file__).resolve().parents[2])
-_START = (
-    "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
-    "from facellm.engine.llama_devices import main; main()"
-)
 _DEVICES_TIMEOUT_S = 30
 
 
@@ -87,9 +78,7 @@ def _devices(problems: list[str]) -> dict[str, str]:
     import psutil
 
     found = {"processor": f"{psutil.cpu_count(logical=False)} cores, {psutil.cpu_count()} threads"}
-    command = [sys.executable, "-P", "-c", _START, _ROOT]
-    if getattr(sys, "frozen", False):
-        command = [sys.executable, DEVICES_FLAG]
+    command = child_command("facellm.engine.llama_devices")  # llama.cpp is never loaded beside a window
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_DEVICES_TIMEOUT_S, check=False)
         told = json_module.loads(done.stdout)

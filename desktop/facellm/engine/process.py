@@ -11,14 +11,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from facellm.core import child
 from facellm.engine import wire
 from facellm.engine.protocol import Command, Reply
 
-#: First argument with which a frozen application is started again as the engine's child.
-CHILD_FLAG = "--facellm-engine-child"
 #: Seconds that a child gets to end by itself before it is killed.
 GRACE_S = 1.0
 #: A wait without an end is cut into pieces of so many seconds: on Windows nothing, Ctrl-C included, ends a longer one.
@@ -42,11 +40,6 @@ _ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "PYTHONUTF8": "1",
 }
-_ROOT = str(Path(__file__).resolve().parents[2])
-_START = (
-    "import sys; root = sys.argv[1]; root in sys.path or sys.path.insert(0, root); "
-    "from facellm.engine.worker import main; main()"
-)
 
 
 class Nudge:
@@ -57,14 +50,12 @@ NUDGE: Final = Nudge()
 
 
 def child_command() -> list[str]:
-    """The command line of the child: this application again when frozen, else this interpreter.
+    """The command line of the child.
 
     Not multiprocessing: its spawn imports the parent's main module once more (for us the window), keeps a
     tracker process beside the child, and its two-way pipe is a socket where an offline program has none.
     """
-    if getattr(sys, "frozen", False):
-        return [sys.executable, CHILD_FLAG]
-    return [sys.executable, "-P", "-c", _START, _ROOT]
+    return child.child_command("facellm.engine.worker")
 
 
 class Child:

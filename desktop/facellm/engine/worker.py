@@ -16,7 +16,6 @@ from facellm.core.ask import Answer, Timings
 from facellm.core.errors import FaceLLMError
 from facellm.engine import wire
 from facellm.engine.errors import BadModel, EngineError, OutOfMemory, Stopped
-from facellm.engine.process import CHILD_FLAG
 from facellm.engine.protocol import (
     AskCommand,
     ChooseCommand,
@@ -37,12 +36,6 @@ if TYPE_CHECKING:
 _PR_SET_DUMPABLE = 4
 #: SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX (which ends crash reports too) and SEM_NOOPENFILEERRORBOX.
 _NO_ERROR_BOXES = 0x1 | 0x2 | 0x8000
-
-
-def run_if_child(arguments: list[str]) -> None:
-    """For a frozen application's first line: when it was started as the engine's child, be that and do not return."""
-    if arguments[1:2] == [CHILD_FLAG]:
-        main()
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ _STRING, _ARRAY = 8, 9
 _LONGEST_ARRAY = 65536
 _LONGEST_STRING = 1 << 24
 _MOST_DIMENSIONS = 8
+_PIECE = 1 << 16
 
 #: How numbers are stored: name, numbers a block, bytes a block. ggml's table; the tests compare it with the gguf
 #: package's, whose import takes longer than reading a header.
@@ -169,11 +170,23 @@ def _value(file: IO[bytes], kind: int) -> Any:
         return _unpack(file, _SCALAR[kind])
     element, length = _unpack(file, "I"), _unpack(file, "Q")
     if element == _STRING:
-        for _ in range(length):
-            file.seek(_unpack(file, "Q"), 1)
+        _skip_strings(file, length)
         return _LeftOut(length)
     size = struct.calcsize("<" + _SCALAR[element])
     if length > _LONGEST_ARRAY:
         file.seek(size * length, 1)
         return _LeftOut(length)
     return list(struct.unpack(f"<{length}{_SCALAR[element]}", file.read(size * length)))
+
+
+def _skip_strings(file: IO[bytes], count: int) -> None:
+    """A vocabulary has 150,000 of them, and as many merges: a read for each would take 0.2 s instead of 0.05."""
+    number, piece, at = struct.Struct("<Q").unpack_from, b"", 0
+    for _ in range(count):
+        if at + 8 > len(piece):
+            piece, at = piece[at:] + file.read(_PIECE), 0
+        at += 8 + number(piece, at)[0]
+        if at > len(piece):
+            file.seek(at - len(piece), 1)
+            piece, at = b"", 0
+    file.seek(at - len(piece), 1)
