@@ -82,7 +82,7 @@ def workplace(out: Path, names: Names, need: int) -> Iterator[Path]:
         if need + SPARE > free:
             raise ConversionError(
                 f"{bytes_text(need)} will be written; {bytes_text(free)} are free in {out}.",
-                "Make room, or choose another --out.",
+                "Make room there, or choose another folder.",
             )
         work.mkdir()
         yield work

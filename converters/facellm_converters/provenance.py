@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from gguf import Metadata
 from yaml import YAMLError
 
+from facellm.core.file_names import as_file_name
 from facellm_converters.errors import ConversionError
 from facellm_converters.layouts.checkpoint import Checkpoint
 from facellm_converters.lora.adapter import Adapter
@@ -54,7 +54,7 @@ def pair_id(checkpoint: Checkpoint, adapter: Adapter | None) -> str:
 
 def file_name(name: str) -> str:
     """A model's name as part of a file's. Raises ``ConversionError`` when nothing is left of it."""
-    found = re.sub(r"[^A-Za-z0-9._-]+", "-", name.rsplit("/", 1)[-1]).strip("-._")
+    found = as_file_name(name)
     if not found:
         raise ConversionError(f"A model cannot be called {name!r}.", "Give --name with letters or digits.")
     return found

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from facellm_converters.checkpoint.hub import HubId
+from facellm.models.hub_id import HubId
 from facellm_converters.checkpoint.source import hub_id, resolve
 from facellm_converters.checkpoint.tensors import opened
 from facellm_converters.errors import BadCheckpoint, ConversionError

@@ -16,9 +16,12 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+from facellm.core.command import command
 from facellm.core.sizes import bytes_text
 from facellm.models.download import SILENCE_S, Progress, download
 from facellm.models.filelock import locked
+from facellm.models.hub_id import HubId
+from facellm_converters.checkpoint.hub_pair import PairKinds, PairNames, pick_pair
 from facellm_converters.checkpoint.tensors import INDEX, WEIGHTS, some, weight_map
 from facellm_converters.errors import BadCheckpoint, ConversionError
 from facellm_converters.place import SPARE
@@ -32,33 +35,6 @@ _SMALL = re.compile(
 )
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _SHA1, _SHA256 = re.compile(r"[0-9a-f]{40}"), re.compile(r"[0-9a-f]{64}")  # a commit is named by the first, too
-
-
-@dataclass(frozen=True, slots=True)
-class HubId:
-    """A model of the hub: ``owner/name``, and a branch, tag or commit of it."""
-
-    repo: str
-    revision: str = "main"
-
-    @property
-    def name(self) -> str:
-        """Without its owner."""
-        return self.repo.partition("/")[2]
-
-    def storage(self, root: Path) -> Path:
-        """The model's folder in a cache."""
-        return root / f"models--{self.repo.replace('/', '--')}"
-
-    def commit_in(self, root: Path) -> str:
-        """The commit that the revision was when it was last fetched; empty when it never was."""
-        if _SHA1.fullmatch(self.revision):
-            return self.revision
-        try:
-            found = (self.storage(root) / "refs" / self.revision).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
-        return found if _SHA1.fullmatch(found) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +57,8 @@ class HubFile:
 class Fetch:
     """One model on its way into the cache ``root``. Errors of the library, the downloads and the disk come as is."""
 
-    def __init__(self, hub: HubId, root: Path, endpoint: str, tell: Tell) -> None:
+    def __init__(self, hub: HubId, root: Path, endpoint: str, tell: Tell, kinds: PairKinds | None = None) -> None:
+        """``kinds``: of the GGUF pair that is fetched where there are no safetensors; ``None``: that is refused."""
         from huggingface_hub import constants, get_token
 
         self._hub, self._root, self._endpoint, self._tell = hub, root, endpoint, tell
@@ -89,6 +66,9 @@ class Fetch:
         self._storage = hub.storage(root)
         self._blobs = self._storage / "blobs"
         self._snapshot = self._storage / "snapshots"
+        self._kinds = kinds
+        #: The pair that was chosen, where it is one.
+        self.pair: PairNames | None = None
 
     def run(self) -> Path:
         """Fetch what a conversion reads and is not there yet; returns the folder that it is in."""
@@ -126,16 +106,21 @@ class Fetch:
         if any(name.endswith(".safetensors") for name in files):
             return
         gguf = sorted(name for name in files if name.endswith(".gguf"))
+        if gguf and self._kinds:
+            self.pair = pick_pair(self._hub.repo, gguf, self._kinds)
+            return
         pickles = sorted(name for name in files if name.endswith(_PICKLES))
         but = f", but {some(gguf or pickles)}" if gguf or pickles else ""
         raise BadCheckpoint(
             f"{self._hub.repo} holds no safetensors weights{but}.",
-            "It is converted already: fetch its GGUF files, and put them into a folder of the models." if gguf else
+            f"It is converted already. Run: {command('models', 'import', self._hub.repo)}" if gguf else
             "Use another revision or model; a pickle can run code when it is read, and is not fetched.",
         )  # fmt: skip
 
     def _weights(self, files: Mapping[str, HubFile]) -> list[HubFile]:
         """Those that the index names; without one those of the usual names, else all that there are."""
+        if self.pair:
+            return [files[name] for name in (*self.pair.language, self.pair.mmproj)]
         there = [one for one in files.values() if one.name.endswith(".safetensors")]
         if INDEX not in files:
             return [one for one in there if one.name in (WEIGHTS, ADAPTER)] or there

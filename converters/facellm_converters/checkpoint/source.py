@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from facellm.models.download import DownloadError
-from facellm_converters.checkpoint.hub import ADAPTER, CONFIGURATION, Fetch, HubId
+from facellm.models.hub_id import BadRevision, HubId, read_hub_id
+from facellm_converters.checkpoint.hub import ADAPTER, CONFIGURATION, Fetch
+from facellm_converters.checkpoint.hub_pair import PairKinds, PairNames, pick_pair
 from facellm_converters.checkpoint.tensors import INDEX, some, weight_map
 from facellm_converters.errors import BadCheckpoint, ConversionError
 from facellm_converters.progress import Tell
 
-_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(.+))?", re.ASCII)
-_REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9][\w./-]*", re.ASCII)
 #: Any of them set: nothing is asked of the network.
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "FACELLM_OFFLINE")
 _LOCALLY = "or get its *.safetensors, *.json, *.jinja and tokenizer files in another way, and give their folder."
@@ -33,8 +32,18 @@ def resolve(name: str, *, revision: str | None, cache: Path | None, tell: Tell) 
     arrives is not what the hub lists, or the model has no safetensors.
     """
     hub = hub_id(name, revision)
-    if hub is None:
-        return Path(name).expanduser()
+    return Path(name).expanduser() if hub is None else _resolve(hub, cache, tell, None)[0]
+
+
+def resolve_hub(hub: HubId, kinds: PairKinds, tell: Tell) -> tuple[Path, PairNames | None]:
+    """As ``resolve``; where the model holds no safetensors but GGUF files, the pair of these kinds is fetched.
+
+    The folder, and the pair's names in it. Raises ``ConversionError`` also where it has no such pair.
+    """
+    return _resolve(hub, None, tell, kinds)
+
+
+def _resolve(hub: HubId, cache: Path | None, tell: Tell, kinds: PairKinds | None) -> tuple[Path, PairNames | None]:
     try:
         from huggingface_hub import constants
     except ImportError as error:
@@ -44,10 +53,10 @@ def resolve(name: str, *, revision: str | None, cache: Path | None, tell: Tell) 
         ) from error
     root = Path(cache or constants.HF_HUB_CACHE).expanduser()
     if any(os.environ.get(each, "").upper() in ("1", "ON", "YES", "TRUE") for each in _OFFLINE):
-        return _fetched_before(hub, root)
+        return _fetched_before(hub, root, kinds)
     # Read now, not when the library was imported.
     endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-    return _fetch(hub, root, endpoint, tell)
+    return _fetch(hub, root, endpoint, tell, kinds)
 
 
 def hub_id(name: str, revision: str | None = None) -> HubId | None:
@@ -59,32 +68,31 @@ def hub_id(name: str, revision: str | None = None) -> HubId | None:
         return None
     if name and path.exists():
         raise ConversionError(f"{name} is a file.", "Give the folder of the checkpoint.")
-    found = _HUB_ID.fullmatch(name)
+    try:
+        found = read_hub_id(name, revision or "")
+    except BadRevision as error:
+        raise ConversionError(str(error), error.hint) from error
     if found is None:
         raise ConversionError(
             f"There is no folder {name!r}.",
             "Give the folder that save_pretrained wrote, or a model of the hub as owner/name.",
         )
-    if revision and found[2] and revision != found[2]:
-        raise ConversionError(f"{name} names another revision than {revision}.", "Name one of them.")
-    wanted = revision or found[2] or "main"
-    if not _REVISION.fullmatch(wanted):
-        raise ConversionError(f"{wanted!r} is no revision.", "Give a branch, a tag or a commit.")
-    return HubId(found[1], wanted)
+    return found
 
 
-def _fetch(hub: HubId, root: Path, endpoint: str, tell: Tell) -> Path:
+def _fetch(hub: HubId, root: Path, endpoint: str, tell: Tell, kinds: PairKinds | None) -> tuple[Path, PairNames | None]:
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
     # The base of what the library's HTTP client raises, whichever client that is.
     network: type[Exception] = HfHubHTTPError.__bases__[0]
     try:
-        return Fetch(hub, root, endpoint, tell).run()
+        fetch = Fetch(hub, root, endpoint, tell, kinds)
+        return fetch.run(), fetch.pair
     except DownloadError as error:
         said = error.headers.get("X-Error-Code", "") if error.headers else ""
         if error.status in (401, 403, 404):
             raise _refused(error.status, said, hub, endpoint) from error
-        raise _unreachable(f" from {endpoint}: {error}", hub, root) from error
+        raise _unreachable(f" from {endpoint}: {error}", hub, root, kinds) from error
     except HfHubHTTPError as error:
         absent = isinstance(error, RepositoryNotFoundError)  # which the library reads from more than this header
         said = "RepoNotFound" if absent else error.response.headers.get("X-Error-Code", "")
@@ -97,7 +105,7 @@ def _fetch(hub: HubId, root: Path, endpoint: str, tell: Tell) -> Path:
             ) from error
         if isinstance(error, network | OSError):
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-            raise _unreachable(f", the connection to {endpoint} failed: {reason}", hub, root) from error
+            raise _unreachable(f", the connection to {endpoint} failed: {reason}", hub, root, kinds) from error
         raise ConversionError(
             f"{endpoint} does not answer as the hub does: {str(error).splitlines()[0] if str(error) else error!r}.",
             f"Check HF_ENDPOINT and the network (is there a log-in page?), {_LOCALLY}",
@@ -129,9 +137,9 @@ def _refused(status: int, said: str, hub: HubId, endpoint: str) -> ConversionErr
     )
 
 
-def _unreachable(how: str, hub: HubId, root: Path) -> ConversionError:
+def _unreachable(how: str, hub: HubId, root: Path, kinds: PairKinds | None) -> ConversionError:
     try:
-        _fetched_before(hub, root)
+        _fetched_before(hub, root, kinds)
     except ConversionError:
         hint = f"Check the network and HF_ENDPOINT and try again (what has arrived is kept), {_LOCALLY}"
     else:
@@ -139,8 +147,11 @@ def _unreachable(how: str, hub: HubId, root: Path) -> ConversionError:
     return ConversionError(f"{hub.repo} cannot be fetched{how}.", hint)
 
 
-def _fetched_before(hub: HubId, root: Path) -> Path:
-    """The model's folder in the cache, without asking the network. Raises ``ConversionError`` where it is not whole."""
+def _fetched_before(hub: HubId, root: Path, kinds: PairKinds | None) -> tuple[Path, PairNames | None]:
+    """The model's folder in the cache, without asking the network, and the pair in it where it is one.
+
+    Raises ``ConversionError`` where it is not whole.
+    """
     commit = hub.commit_in(root)
     folder = hub.storage(root) / "snapshots" / commit
     if not commit or not folder.is_dir():
@@ -148,6 +159,9 @@ def _fetched_before(hub: HubId, root: Path) -> Path:
             f"{hub.repo} at {hub.revision} was not fetched before, and the network is not to be used.",
             f"Unset {', '.join(each for each in _OFFLINE if os.environ.get(each)) or 'HF_HUB_OFFLINE'}, {_LOCALLY}",
         )
+    gguf = [file.name for file in folder.glob("*.gguf") if file.is_file()]
+    if kinds and gguf and not any(folder.glob("*.safetensors")):
+        return folder, pick_pair(hub.repo, gguf, kinds)
     wanted = set(weight_map(folder / INDEX).values()) if (folder / INDEX).is_file() else set()
     missing = sorted(name for name in wanted if not (folder / name).is_file())
     if not wanted and not any(file.is_file() for file in folder.glob("*.safetensors")):
@@ -159,4 +173,4 @@ def _fetched_before(hub: HubId, root: Path) -> Path:
             f"Of {hub.repo} only a part was fetched before; missing: {some(missing)}.",
             f"Fetch it with the network, {_LOCALLY}",
         )
-    return folder
+    return folder, None

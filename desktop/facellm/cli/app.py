@@ -19,6 +19,7 @@ from facellm.cli.ask import ask
 from facellm.cli.convert import convert, parity
 from facellm.cli.doctor import doctor
 from facellm.cli.faces import faces
+from facellm.cli.importing import import_model
 from facellm.cli.inspect import inspect
 from facellm.cli.models import models_app
 from facellm.cli.output import show_error
@@ -76,6 +77,7 @@ app = typer.Typer(
 )
 app.command()(ask)
 app.command()(faces)
+models_app.command("import")(import_model)
 app.add_typer(models_app, name="models")
 app.command()(convert)
 app.command()(parity)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facellm.cli.output import Progress, write_json
+from facellm.cli.output import ByteBar, Progress, write_json
 from facellm.core.command import command
 from facellm.core.errors import FaceLLMError
-from facellm.core.sizes import bytes_text
 
 if TYPE_CHECKING:
     from facellm_converters.convert import Converted
     from facellm_converters.equality.compare import Report
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", re.IGNORECASE)
-#: Seconds between two lines where there is no terminal.
-_LINE_S = 5.0
 
 
 class ConvertersMissing(FaceLLMError):
@@ -49,7 +44,7 @@ def convert(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Turn a checkpoint into the two GGUF files that FaceLLM loads."""
-    _require()
+    require_converters()
     from facellm_converters.checkpoint.source import hub_id, resolve
     from facellm_converters.convert import Order
     from facellm_converters.convert import convert as run
@@ -58,7 +53,7 @@ def convert(
     name = name or (hub.name if hub is not None else "")
     where = out or _model_folder(f"{name or Path(checkpoint).resolve().name}-{quant.lower()}")
     with Progress() as progress:
-        bar = _Bar(progress)
+        bar = ByteBar(progress)
         folder = resolve(checkpoint, revision=revision or None, cache=None, tell=bar)
         order = Order(
             folder, where, quant.upper(), mmproj_quant.upper(), adapter, keep_adapter, name, licence, _bytes(split),
@@ -78,7 +73,7 @@ def parity(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Compare what a GGUF pair and its checkpoint answer, number by number."""
-    _require()
+    require_converters()
     from facellm.models.packages import find_package
     from facellm.models.store import AssetStore
     from facellm_converters.equality.compare import compare_with
@@ -108,7 +103,8 @@ def _judge(report: Report) -> None:
         raise NotEqual("The pair does not answer as its checkpoint does.", "See the numbers; try a wider --quant.")
 
 
-def _require() -> None:
+def require_converters() -> None:
+    """Raise ``ConvertersMissing`` where the packages are not installed."""
     from importlib.util import find_spec
 
     missing = [name for name in ("facellm_converters", "safetensors", "gguf") if find_spec(name) is None]
@@ -117,26 +113,6 @@ def _require() -> None:
             f"Converting needs packages that are not installed ({', '.join(missing)}).",
             "From a checkout run: python3 run.py setup training",
         )
-
-
-class _Bar:
-    """One line: what, how much of it, how fast, how long still."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._step, self._begun, self._first, self._said = "", 0.0, 0, 0.0
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if step != self._step:
-            self._step, self._begun, self._first = step, now, done
-        elif now - self._said < (0.1 if os.isatty(2) else _LINE_S):
-            return
-        self._said = now
-        rate = (done - self._first) / max(1e-3, now - self._begun)
-        more = f", {bytes_text(int(rate))}/s, {(total - done) / rate:.0f} s left" if rate > 0 and total > done else ""
-        share = f" {done / total:.0%} of {bytes_text(total)}{more}" if total else ""
-        self._progress.doing(f"{step}{share}")
 
 
 def _model_folder(name: str) -> Path:

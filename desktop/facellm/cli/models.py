@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from facellm.core.package import ModelPackage
     from facellm.models.store import AssetStore
 
-models_app = typer.Typer(help="Models: list, build, verify, path, ensure.", no_args_is_help=True)
+models_app = typer.Typer(help="Models: list, import, build, verify, path, ensure.", no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 
@@ -38,7 +38,7 @@ def list_models(json: JsonOption = False) -> None:
     packages = list_packages(store)
     if json:
         for package in packages:
-            write_json(_row(package))
+            write_json(package_row(package))
         return
     if packages:
         _show(
@@ -50,14 +50,17 @@ def list_models(json: JsonOption = False) -> None:
         )
     else:
         typer.echo(f"No model is here yet. Run: {command('models', 'build', 'nano')}")
-    typer.echo(f"Add one: a folder in {store.models} with its language GGUF and its mmproj GGUF.")
+    typer.echo(
+        f"Add one: {command('models', 'import', 'SOURCE')}, or a folder in {store.models} with both of its files."
+    )
 
 
 def _bytes(package: ModelPackage) -> int:
     return package.llm.stat().st_size + package.mmproj.stat().st_size
 
 
-def _row(package: ModelPackage) -> dict[str, object]:
+def package_row(package: ModelPackage) -> dict[str, object]:
+    """What ``--json`` says of a model."""
     return {
         "name": package.name, "title": package.title, "licence": package.licence, "tile": package.tile,
         "llm": str(package.llm), "mmproj": str(package.mmproj),
@@ -100,7 +103,7 @@ def build(
     with Progress() as progress:
         package = build_nano(AssetStore(), _teller(progress), out=out, deltas=deltas)
     if json:
-        write_json(_row(package))
+        write_json(package_row(package))
         return
     for file in (package.llm, package.mmproj):
         typer.echo(f"{file}  {file.stat().st_size / MIB:.1f} MiB")
@@ -202,7 +205,7 @@ def path(
 
     package = find_package(name, AssetStore())
     if json:
-        write_json(_row(package))
+        write_json(package_row(package))
         return
     typer.echo(str(package.llm))
     typer.echo(str(package.mmproj))
@@ -218,4 +221,6 @@ def ensure(json: JsonOption = False) -> None:
     store = AssetStore()
     ensure_all(store, Console())
     if json:
-        write_json({name: str(store.file(name)) for name in FACE_MODELS} | {"nano": _row(find_package("nano", store))})
+        write_json(
+            {name: str(store.file(name)) for name in FACE_MODELS} | {"nano": package_row(find_package("nano", store))}
+        )

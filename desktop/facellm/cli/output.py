@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 import typer
 
 from facellm.core.errors import FaceLLMError
+from facellm.core.sizes import bytes_text
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -24,6 +27,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 
 #: Decimals of JSON numbers: pixels and seconds are not measured finer than these.
 PIXEL_DIGITS, DIGITS = 1, 4
+#: Seconds between two lines of progress where there is no terminal.
+_LINE_S = 5.0
 
 
 def show_error(error: FaceLLMError, about: str = "") -> None:
@@ -114,3 +119,23 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.clear()
+
+
+class ByteBar:
+    """What a ``Progress`` shows of work on bytes: what, how much of it, how fast, how long still."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._step, self._begun, self._first, self._said = "", 0.0, 0, 0.0
+
+    def __call__(self, step: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if step != self._step:
+            self._step, self._begun, self._first = step, now, done
+        elif now - self._said < (0.1 if os.isatty(2) else _LINE_S):
+            return
+        self._said = now
+        rate = (done - self._first) / max(1e-3, now - self._begun)
+        more = f", {bytes_text(int(rate))}/s, {(total - done) / rate:.0f} s left" if rate > 0 and total > done else ""
+        share = f" {done / total:.0%} of {bytes_text(total)}{more}" if total else ""
+        self._progress.doing(f"{step}{share}")

@@ -1,4 +1,4 @@
-"""This program started again as one of its own child processes: from its sources, or frozen."""
+"""The program started again as one of its own child processes: from its sources, or frozen."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ FILE_TYPES = {
     40: "Q1_0",
 }  # fmt: skip
 
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 #: Projectors whose tokens a tile can be told from the header, and by how much a side shrinks where it does not say.
 _SHRINKS = {"mlp": 1, "mlp_norm": 1, "internvl": 2, "nemotron_v2_vl": 2, "gemma3": 4}
 #: Told under names of their own, or too long to tell.
@@ -42,10 +42,10 @@ def inspect(path: Path) -> dict[str, Any]:
         raise HeaderError(f"There is no file {path}.", "Check the path.")
     contents = read_contents(path)
     shard = _shard(path, contents.metadata)
-    parts = [path] if shard is None else [part for part in _set_of(path) if part.is_file()]
+    parts = [path] if shard is None else [part for part in set_of(path) if part.is_file()]
     known = {part: contents if part == path else read_contents(part) for part in parts}
     head = _head(known, contents)
-    kind, tensors = _kind(head.metadata), [entry for part in known.values() for entry in part.tensors]
+    kind, tensors = kind_of(head.metadata), [entry for part in known.values() for entry in part.tensors]
     return {
         "file": str(path),
         "kind": kind,
@@ -70,7 +70,8 @@ def misfit(language: Header, eyes: Header) -> str:
     return f"of pairs {' and '.join(map(str, pairs))}" if len(set(pairs)) > 1 else ""
 
 
-def _kind(header: Header) -> str:
+def kind_of(header: Header) -> str:
+    """``LANGUAGE``, ``EYES``, ``ADAPTER`` or ``PART``."""
     if header.get("general.type") == "adapter" or "adapter.type" in header:
         return ADAPTER
     architecture = header.get("general.architecture")
@@ -81,17 +82,17 @@ def _kind(header: Header) -> str:
 
 def _shard(path: Path, header: Header) -> dict[str, Any] | None:
     """Which of how many files; ``None`` for a model in one file."""
-    named, count = _SHARD.search(path.name), _number(header, "split.count") or 0
+    named, count = SHARD.search(path.name), _number(header, "split.count") or 0
     if count < 2:
         return None
     number = (_number(header, "split.no") or 0) + 1
-    missing = [part.name for part in _set_of(path) if not part.is_file()] if named else []
+    missing = [part.name for part in set_of(path) if not part.is_file()] if named else []
     return {"number": number, "of": count, "missing": missing}
 
 
-def _set_of(path: Path) -> list[Path]:
+def set_of(path: Path) -> list[Path]:
     """All files of a set by the name of one; the file alone where its name does not tell."""
-    named = _SHARD.search(path.name)
+    named = SHARD.search(path.name)
     if named is None:
         return [path]
     stem, count = path.name[: named.start()], int(named[2])
@@ -219,11 +220,11 @@ def _beside(path: Path, kind: str, header: Header) -> Iterator[dict[str, Any]]:
         return
     wanted = EYES if kind == LANGUAGE else LANGUAGE
     for file in sorted(path.parent.glob("*.gguf")):
-        named = _SHARD.search(file.name)
+        named = SHARD.search(file.name)
         if file.resolve() == path.resolve() or (named and int(named[1]) > 1):
             continue
         try:
-            if _kind(read_header(file, until="general.type")) != wanted:
+            if kind_of(read_header(file, until="general.type")) != wanted:
                 continue
             other = read_contents(file).metadata
         except HeaderError as error:

@@ -71,13 +71,13 @@ def read_package(folder: Path) -> ModelPackage:
     An optional ``package.toml`` may set ``title``, ``licence`` and ``tile``. Raises ``ModelMissing``, or
     ``HeaderError`` for a file that is no GGUF.
     """
-    language, eyes = _sort(folder)
+    language, eyes = sort_files(folder)
     if len(eyes) != 1 or len(language) != 1:
         raise ModelMissing(
             f"{folder} must hold one language GGUF and one mmproj GGUF; it holds {len(language)} and {len(eyes)}.",
             "Keep one model a folder, both files side by side, or give the path of the language GGUF.",
         )
-    return _package(folder.resolve().name, language, eyes, _read_extra(folder / "package.toml"))
+    return package_of(folder.resolve().name, language, eyes, read_extra(folder / "package.toml"))
 
 
 def _named(name: str, store: AssetStore) -> ModelPackage | None:
@@ -100,7 +100,7 @@ def _package_of_file(file: Path) -> ModelPackage:
     chosen = read_header(file)
     if chosen.get("general.architecture") == "clip":
         raise ModelMissing(f"{file.name} is a model's image part.", "Give the path of the language GGUF beside it.")
-    eyes = _sort(file.parent)[1]
+    eyes = sort_files(file.parent)[1]
     if len(eyes) > 1:
         pair = chosen.get("facellm.pair")
         eyes = {path: header for path, header in eyes.items() if pair and header.get("facellm.pair") == pair}
@@ -109,10 +109,10 @@ def _package_of_file(file: Path) -> ModelPackage:
             f"Beside {file.name} there must be exactly one mmproj GGUF that belongs to it.",
             "Put the model's two files into a folder of their own.",
         )
-    return _package(file.stem, {file: chosen}, eyes, {})
+    return package_of(file.stem, {file: chosen}, eyes, {})
 
 
-def _sort(folder: Path) -> tuple[dict[Path, Header], dict[Path, Header]]:
+def sort_files(folder: Path) -> tuple[dict[Path, Header], dict[Path, Header]]:
     """Language files and image parts of a folder with their headers; a link to a file beside it does not count."""
     files = {file.resolve(): file for file in sorted(folder.glob("*.gguf"), key=os.path.islink, reverse=True)}
     headers = {file: read_header(file) for file in sorted(files.values()) if not _LATER_SPLIT.search(file.name)}
@@ -120,9 +120,10 @@ def _sort(folder: Path) -> tuple[dict[Path, Header], dict[Path, Header]]:
     return {file: header for file, header in headers.items() if file not in eyes}, eyes
 
 
-def _package(
+def package_of(
     name: str, language: dict[Path, Header], eyes: dict[Path, Header], extra: dict[str, object]
 ) -> ModelPackage:
+    """The package of one language file and one image part, each with its header. Raises ``ModelMissing``."""
     (llm, about), (mmproj, sees) = *language.items(), *eyes.items()
     tile = extra.get("tile", sees.get("clip.vision.image_size"))
     if not isinstance(tile, int) or not 0 < tile <= LARGEST_TILE:
@@ -134,7 +135,8 @@ def _package(
     return ModelPackage(name, llm, mmproj, tile, title, licence)
 
 
-def _read_extra(path: Path) -> dict[str, object]:
+def read_extra(path: Path) -> dict[str, object]:
+    """What a ``package.toml`` sets; nothing where there is none. Raises ``ModelMissing``."""
     if not path.is_file():
         return {}
     try:
