@@ -20,6 +20,7 @@ from facellm.core.package import ModelPackage
 from facellm.engine.client import EngineClient
 from facellm.engine.errors import OutOfMemory, RuntimeChanged
 from facellm.models.importing import ImportOrder, ImportRefused
+from facellm.models.packages import find_package
 from facellm.models.store import AssetStore
 
 if find_spec("safetensors"):
@@ -113,8 +114,8 @@ def test_a_replaced_model_stays_when_the_new_one_fails(home: Path, pair: Path) -
     done = facellm(pair, "--name", "mine", "--replace")
     assert done.exit_code == 1
     assert left(home) == ["mine"]
-    with EngineClient(ModelPackage("mine", *sorted((home / "models" / "mine").glob("*.gguf"), reverse=True), 224)) as it:
-        assert it.load().model
+    with EngineClient(find_package("mine", AssetStore())) as engine:
+        assert engine.load().model
 
 
 def test_want_of_memory_is_a_note(home: Path, pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,9 +129,10 @@ def test_want_of_memory_is_a_note(home: Path, pair: Path, monkeypatch: pytest.Mo
 
 
 def test_what_does_not_go_together(home: Path, pair: Path, tmp_path: Path) -> None:
-    for more, says in (({"adapter": str(tmp_path)}, "An adapter"), ({"revision": "v1"}, "no revision v1")):
+    adapted, revised = ImportOrder(str(pair), adapter=str(tmp_path)), ImportOrder(str(pair), revision="v1")
+    for order, says in ((adapted, "An adapter"), (revised, "no revision v1")):
         with pytest.raises(ImportRefused, match=says) as caught:
-            run_import(ImportOrder(str(pair), "mine", **more), AssetStore(), lambda *_: None)
+            run_import(order, AssetStore(), lambda *_: None)
         assert caught.value.hint
     inside = home / "models" / "there"
     inside.parent.mkdir(parents=True)

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import time
-from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ def eyes(path: Path, **fields: Any) -> Path:
 
 
 def pair(folder: Path, weights: int = 64, **fields: Any) -> Path:
-    about = {"general__name": "Tiny", "general__file_type": 7, "qwen2__embedding_length": 64} | fields
+    about: dict[str, Any] = {"general__name": "Tiny", "general__file_type": 7, "qwen2__embedding_length": 64} | fields
     write(folder / "tiny-Q8_0.gguf", weights=weights, **about)
     eyes(folder / "mmproj-tiny.gguf", general__file_type=1, clip__vision__projection_dim=64)
     return folder
@@ -297,11 +296,9 @@ def test_a_pair_is_copied_whole_and_the_source_stays(store: AssetStore, tmp_path
     assert left(store) == ["tiny"]
 
 
-def test_without_room_nothing_is_written(
-    store: AssetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 70_000_000, 70_000_000))
+def test_without_room_nothing_is_written(store: AssetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=70_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ImportRefused, match="13 MB will be copied; 70 MB are free") as caught:
         bring(pair(tmp_path / "x", weights=WEIGHTS), store, "tiny")
     assert caught.value.hint
@@ -325,7 +322,7 @@ def test_all_shards_are_looked_at(store: AssetStore, tmp_path: Path) -> None:
     assert len(list(bring(source, store, "big").iterdir())) == 3
     with (source / "big-00002-of-00002.gguf").open("rb+") as file:
         file.truncate(20_000)
-    with pytest.raises(HeaderError, match="big-00002-of-00002.gguf is cut short"):
+    with pytest.raises(HeaderError, match=r"big-00002-of-00002\.gguf is cut short"):
         bring(source, store, "other")
     assert left(store) == ["big"]
 
@@ -340,7 +337,9 @@ def test_a_name_that_is_taken(store: AssetStore, tmp_path: Path) -> None:
     assert left(store) == ["tiny"]
 
 
-@pytest.mark.parametrize(("name", "says"), [("nano", "embedded"), ("NANO", "embedded"), ("…", "called"), ("a" * 101, "called")])
+@pytest.mark.parametrize(
+    ("name", "says"), [("nano", "embedded"), ("NANO", "embedded"), ("…", "called"), ("a" * 101, "called")]
+)
 def test_names_that_cannot_be_had(store: AssetStore, name: str, says: str) -> None:
     with pytest.raises(ImportRefused, match=says):
         model_name(store, name, replace=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import json as json_module
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from facellm.cli.convert import require_converters
 from facellm.cli.models import package_row
 from facellm.cli.output import ByteBar, Progress, write_json
 from facellm.cli.unexpected import as_error
+from facellm.core.child import end_with_parent
 from facellm.core.command import command
 
 if TYPE_CHECKING:
@@ -185,16 +183,13 @@ def main() -> None:
     from facellm.models.importing import ImportOrder
     from facellm.models.store import AssetStore
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # may have been inherited as ignored
     out = _take_output()
     try:
         order = ImportOrder(**json_module.loads(sys.stdin.readline()))
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        end_with_parent()
         done = run_import(order, AssetStore(), _teller(out))
         _write(out, name=done.package.name, title=done.package.title, notes=list(done.notes))
-    except KeyboardInterrupt:
-        sys.exit(1)
-    except BrokenPipeError:  # the window is gone
+    except (KeyboardInterrupt, BrokenPipeError):  # cancelled, or the window is gone
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the outermost boundary: also of what nobody has foreseen
         said = as_error(error)
@@ -207,15 +202,6 @@ def _take_output() -> TextIO:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return out
-
-
-def _end_with_parent() -> None:
-    """When standard input is closed: a signal that also ends a wait for the engine, where the system has such."""
-    sys.stdin.read()
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-    else:
-        _thread.interrupt_main()
 
 
 def _teller(out: TextIO) -> Tell:

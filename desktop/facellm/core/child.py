@@ -50,6 +50,28 @@ def run_if_child(arguments: list[str]) -> None:
     sys.exit()
 
 
+def end_with_parent() -> None:
+    """In a child: from now on, when standard input is closed, the main thread gets a ``KeyboardInterrupt``.
+
+    So that half-written files are deleted on the way out.
+    """
+    import signal
+    import threading
+    from _thread import interrupt_main
+
+    main = threading.main_thread().ident or 0
+
+    def wait() -> None:
+        sys.stdin.read()
+        if hasattr(signal, "pthread_kill"):
+            signal.pthread_kill(main, signal.SIGINT)  # also ends a wait for a lock, a queue or another process
+        else:
+            interrupt_main()
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # may have been inherited as ignored
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _roots() -> list[str]:
     """Where this program's packages lie; the converters have a folder of their own in a checkout."""
     others = [entry for entry in sys.path if os.path.isdir(os.path.join(entry, "facellm_converters"))]  # noqa: PTH112, PTH118

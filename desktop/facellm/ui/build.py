@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import json
 import sys
-import threading
 from collections.abc import Callable
 
+from facellm.core.child import end_with_parent
 from facellm.core.errors import FaceLLMError
 from facellm.ui.child import ChildTask
 
@@ -52,7 +51,7 @@ def main() -> None:
     from facellm.models.packages import find_package
     from facellm.models.store import AssetStore
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         store = AssetStore()
         for name in FACE_MODELS:
@@ -64,12 +63,6 @@ def main() -> None:
         _write({"error": str(error), "hint": error.hint})
     except KeyboardInterrupt:
         sys.exit(1)
-
-
-def _end_with_parent() -> None:
-    """When standard input is closed: an interrupt, so that half-written files are deleted on the way out."""
-    sys.stdin.read()
-    _thread.interrupt_main()
 
 
 def _tell(stage: str, share: float) -> None:
