@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -140,6 +141,18 @@ def test_what_does_not_go_together(home: Path, pair: Path, tmp_path: Path) -> No
     with pytest.raises(ImportRefused, match="already, as there"):
         run_import(ImportOrder(str(inside), "mine"), AssetStore(), lambda *_: None)
     assert left(home) == ["there"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_an_interrupt_during_the_trial_leaves_nothing(home: Path, pair: Path) -> None:
+    words = [sys.executable, "-m", "facellm.cli.app", "models", "import", str(pair), "--name", "mine"]
+    paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ | paths) as child:
+        assert child.stderr is not None
+        assert any("rying it" in line for line in child.stderr)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(20) == 130
+    assert left(home) == []
 
 
 @pytest.mark.skipif(not find_spec("safetensors"), reason="the converters' libraries are not installed")

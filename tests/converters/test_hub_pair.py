@@ -28,7 +28,7 @@ Q8 = PairKinds("Q8_0", "F16")
 @pytest.mark.parametrize(
     ("names", "kinds", "language", "mmproj"),
     [
-        (["m-Q8_0.gguf", "m-Q4_K_M.gguf", "mmproj-Q8_0.gguf", "mmproj-F16.gguf"], Q8, ["m-Q8_0.gguf"], "mmproj-F16.gguf"),
+        (["m-Q8_0.gguf", "m-Q4_0.gguf", "mmproj-F32.gguf", "mmproj-F16.gguf"], Q8, ["m-Q8_0.gguf"], "mmproj-F16.gguf"),
         (["m.q8_0.gguf", "m.mmproj.gguf"], Q8, ["m.q8_0.gguf"], "m.mmproj.gguf"),
         (["m-f16.gguf", "m-bf16.gguf", "mmproj.gguf"], PairKinds("F16", "F16"), ["m-f16.gguf"], "mmproj.gguf"),
         (["m-Q4_K_S.gguf", "m-Q4_K_M.gguf", "mmproj.gguf"], PairKinds("Q4_K_M", ""), ["m-Q4_K_M.gguf"], "mmproj.gguf"),

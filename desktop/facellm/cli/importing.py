@@ -20,11 +20,12 @@ from facellm.cli.output import ByteBar, Progress, write_json
 from facellm.cli.unexpected import as_error
 from facellm.core.child import end_with_parent
 from facellm.core.command import command
+from facellm.core.file_names import as_file_name
 
 if TYPE_CHECKING:
     from facellm.core.package import ModelPackage
     from facellm.engine.protocol import Loading
-    from facellm.models.importing import ImportOrder, Pair, SourceKind
+    from facellm.models.importing import Found, ImportOrder, Pair, SourceKind
     from facellm.models.store import AssetStore
     from facellm_converters.checkpoint.hub_pair import PairNames
 
@@ -94,7 +95,9 @@ def run_import(order: ImportOrder, store: AssetStore, tell: Tell) -> Imported:
     if found.kind is not SourceKind.PAIR:
         require_converters()
     with staging(store, name) as folder:
-        notes = _copy(pair, folder, tell) if pair is not None else _convert(order, path, folder, tell)
+        notes = (
+            _copy(pair, folder, tell) if pair is not None else _convert(order, path, _title(order, found), folder, tell)
+        )
         notes += _try(folder, tell)
         tell("putting it in place", 0, 0)
         return Imported(publish_package(folder, store, name, replace=order.replace), notes)
@@ -118,30 +121,34 @@ def _copy(pair: Pair, folder: Path, tell: Tell) -> tuple[str, ...]:
     return ()
 
 
-def _convert(order: ImportOrder, path: Path | None, folder: Path, tell: Tell) -> tuple[str, ...]:
+def _title(order: ImportOrder, found: Found) -> str:
+    """What a converted model is called in its files, whose names are made of it, too."""
+    title = order.name or found.title.rpartition("/")[2]
+    return title if as_file_name(title) else found.name
+
+
+def _convert(order: ImportOrder, path: Path | None, title: str, folder: Path, tell: Tell) -> tuple[str, ...]:
     """A checkpoint, or what the hub has: that is fetched first, and copied where it is a pair already."""
-    from facellm.models.importing import ImportRefused, checkpoint_folder, pair_of_files
+    from facellm.models.importing import ImportRefused, checkpoint_folder, pair_of_files, unquoted
     from facellm_converters.convert import Order, convert
 
-    name = order.name
     if path is None:
-        source, pair, name = _fetched(order, tell)
+        path, pair = _fetched(order, tell)
         if pair is not None:
             if order.adapter:
                 raise ImportRefused(
-                    f"An adapter is merged into a checkpoint, and {name} is converted already.",
+                    f"An adapter is merged into a checkpoint, and {order.source} is converted already.",
                     "Import the checkpoint that it was made from, or no adapter.",
                 )
-            return _copy(pair_of_files(source / pair.language[0], source / pair.mmproj), folder, tell)
-        path, name = source, order.name or name
-    adapter = Path(order.adapter).expanduser() if order.adapter else None
-    asked = Order(checkpoint_folder(path), folder, order.quant.upper(), order.mmproj_quant.upper(), adapter, name=name)
+            return _copy(pair_of_files(path / pair.language[0], path / pair.mmproj), folder, tell)
+    adapter = Path(unquoted(order.adapter)).expanduser() if order.adapter else None
+    asked = Order(checkpoint_folder(path), folder, order.quant.upper(), order.mmproj_quant.upper(), adapter, name=title)
     note = convert(asked, tell).note
     return (note,) if note else ()
 
 
-def _fetched(order: ImportOrder, tell: Tell) -> tuple[Path, PairNames | None, str]:
-    """Where the hub's model now is, its pair's names where it is one, and the model's own name."""
+def _fetched(order: ImportOrder, tell: Tell) -> tuple[Path, PairNames | None]:
+    """Where the hub's model now is, and its pair's names where it is one."""
     from facellm.models.hub_id import read_hub_id
     from facellm.models.importing import unquoted
     from facellm_converters.checkpoint.hub_pair import PairKinds
@@ -149,7 +156,7 @@ def _fetched(order: ImportOrder, tell: Tell) -> tuple[Path, PairNames | None, st
 
     hub = read_hub_id(unquoted(order.source), order.revision)
     assert hub is not None  # that is how it was recognised
-    return *resolve_hub(hub, PairKinds(order.quant.upper(), order.mmproj_quant.upper()), tell), hub.name
+    return resolve_hub(hub, PairKinds(order.quant.upper(), order.mmproj_quant.upper()), tell)
 
 
 def _try(folder: Path, tell: Tell) -> tuple[str, ...]:

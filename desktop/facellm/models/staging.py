@@ -71,8 +71,8 @@ def staging(store: AssetStore, name: str) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise ImportRefused(
-            f"{error.filename or store.models} cannot be written: {error.strerror or error}.",
-            "Nothing was kept of it. Make room there, or mend its permissions.",
+            f"{error.filename or store.models} cannot be read or written: {error.strerror or error}.",
+            "Nothing was kept of it. Make room, or mend the permissions.",
         ) from error
 
 
