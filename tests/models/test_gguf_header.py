@@ -71,3 +71,22 @@ def test_a_file_that_ends_before_its_tensors_is_refused(file: Path) -> None:
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(HeaderError, match="cannot be read"):
         read_header(tmp_path / "none.gguf")
+
+
+def test_what_follows_long_and_many_strings_is_found(tmp_path: Path) -> None:
+    """Lengths that lie across two reads, texts longer than a read, and empty ones."""
+    from gguf import GGUFWriter
+
+    for seed in range(8):
+        path, random = tmp_path / f"{seed}.gguf", np.random.default_rng(seed)
+        lengths = [0, 1, 70_000, 65_528, 65_520, *random.integers(0, 40, 20_000).tolist(), 200_000, 3]
+        writer = GGUFWriter(path, "qwen2")
+        writer.add_array("texts", ["x" * length for length in lengths])
+        writer.add_string("after", "here")
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.close()
+        assert read_header(path)["after"] == "here"
+        path.write_bytes(path.read_bytes()[:-60])
+        with pytest.raises(HeaderError):
+            read_header(path)
