@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,9 @@ from facellm.models.importing import ImportOrder
 from facellm.ui.importing import Import, ImportCancelled, ImportedModel, ImportFailed, ImportStep
 from facellm.ui.tasks import ignore
 from tests.models.test_importing import pair as write_pair
+
+if find_spec("safetensors"):
+    from tests.converters.conftest import made  # noqa: F401 - a fixture
 
 MODULE = "facellm.cli.importing"
 
@@ -75,9 +79,9 @@ def test_what_nobody_has_foreseen_is_an_error_too(home: Path) -> None:
     assert "report" in caught.value.hint
 
 
-@pytest.mark.parametrize("step", ["copying", "trying it"])
-def test_a_cancelled_import_leaves_nothing(home: Path, pair: Path, step: str) -> None:
-    task, ended, begun = Import(ImportOrder(str(pair), "mine")), [], threading.Event()
+def cancelled_at(step: str, order: ImportOrder) -> None:
+    """Start an import, cancel it at that step, and see that it ends soon and takes its own children along."""
+    task, ended, begun = Import(order), [], threading.Event()
 
     def hear(event: object) -> None:
         if isinstance(event, ImportStep) and event.step.startswith(step):
@@ -92,15 +96,32 @@ def test_a_cancelled_import_leaves_nothing(home: Path, pair: Path, step: str) ->
     thread = threading.Thread(target=run)
     thread.start()
     assert begun.wait(60)
+    assert task._process is not None
+    child = psutil.Process(task._process.pid)
+    family = [child, *child.children(recursive=True)]
     before = time.monotonic()
     task.cancel()
     assert time.monotonic() - before < 0.1
     thread.join(10)
     assert ended == ["cancelled"]
     assert task.cancelled
+    assert not psutil.wait_procs(family, timeout=5)[1]
+
+
+@pytest.mark.parametrize("step", ["copying", "trying it"])
+def test_a_cancelled_import_leaves_nothing(home: Path, pair: Path, step: str) -> None:
+    cancelled_at(step, ImportOrder(str(pair), "mine"))
     assert left(home) == []
-    engines = [child for child in psutil.Process().children(recursive=True) if "worker" in " ".join(child.cmdline())]
-    assert not engines
+
+
+@pytest.mark.skipif(not find_spec("safetensors"), reason="the converters' libraries are not installed")
+@pytest.mark.parametrize("step", ["image part", "quantising"])
+def test_a_cancelled_conversion_leaves_nothing(home: Path, request: pytest.FixtureRequest, step: str) -> None:
+    made = request.getfixturevalue("made")
+    before = sorted(made.rglob("*"))
+    cancelled_at(step, ImportOrder(str(made / "qwen3"), "mine", "Q4_K_M"))
+    assert left(home) == []
+    assert sorted(made.rglob("*")) == before
 
 
 def test_an_import_cancelled_before_it_began_does_not_begin(home: Path, pair: Path) -> None:
