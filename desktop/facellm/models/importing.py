@@ -25,9 +25,9 @@ from facellm.models.packages import package_of, read_extra, sort_files
 QUANTS = (
     ("F16", "as exact as the checkpoint, 2 bytes a weight"),
     ("Q8_0", "next to no loss, half of F16"),
-    ("Q6_K", "very small loss, two fifths of F16"),
-    ("Q5_K_M", "small loss, a third of F16"),
-    ("Q4_K_M", "some loss, under a third of F16; for little memory"),
+    ("Q6_K", "very small loss, two fifths of F16 to a half"),
+    ("Q5_K_M", "small loss, under a half of F16"),
+    ("Q4_K_M", "some loss, a third of F16 to two fifths; for little memory"),
 )
 EXTRA = "package.toml"
 _INDEX = "model.safetensors.index.json"
