@@ -23,7 +23,7 @@ from facellm.models.packages import package_of, read_extra, sort_files
 
 #: Kinds of the language part that a checkpoint is converted to, best first, and what each means.
 QUANTS = (
-    ("F16", "as exact as the checkpoint, 2 bytes a weight"),
+    ("F16", "practically the checkpoint itself, 2 bytes a weight"),
     ("Q8_0", "next to no loss, half of F16"),
     ("Q6_K", "very small loss, two fifths of F16 to a half"),
     ("Q5_K_M", "small loss, under a half of F16"),
