@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facellm.core import canary
-from facellm.core.errors import ModelPartError
 from facellm.models.nano import clip_onnx, smollm2
-from facellm.models.nano.deltas import Deltas, Lora
+from facellm.models.nano.deltas import Deltas
+from facellm.models.nano.merged import PIXEL_STD, merged_language, merged_tower, raw_kernel
 
 Progress = Callable[[float], None]
 
@@ -26,8 +25,6 @@ ATTRIBUTION = (
     "SmolLM2-135M-Instruct (Hugging Face, Apache-2.0); CLIP ViT-B/16 (OpenAI, MIT); "
     "FairFace (Kärkkäinen & Joo, CC BY 4.0)"
 )
-#: ``clip.vision.image_std``, which divides a value of 0..1: pixels become value / 64 (see ``_for_raw_pixels``).
-PIXEL_STD = 64 / 255
 #: general.file_type of llama.cpp (``llama_ftype``).
 MOSTLY_F16, MOSTLY_Q8_0 = 1, 7
 _TOWER_NAME = {
@@ -49,10 +46,7 @@ _REPLACED = (
 
 
 def write_language(path: Path, part: smollm2.LanguagePart, deltas: Deltas, pair: str, progress: Progress) -> None:
-    """The language model with its LoRA merged: matrices Q8_0, norms float32.
-
-    Merged in float64 and rounded once to float32 (``Lora`` says why that gives the same bytes everywhere).
-    """
+    """The language model with its LoRA merged: matrices Q8_0, norms float32."""
     from gguf import GGMLQuantizationType, GGUFWriter, quants
 
     writer = GGUFWriter(path, "llama")
@@ -64,48 +58,15 @@ def write_language(path: Path, part: smollm2.LanguagePart, deltas: Deltas, pair:
         if key not in _REPLACED:
             writer.add_key_value(key, value, kind, element)
     writer.add_string("tokenizer.chat_template", CHAT_TEMPLATE)
-    loras = {_language_name(module): lora for module, lora in deltas.loras.items() if module.startswith("language.")}
-    names = part.names()
-    for number, name in enumerate(names):
-        weight = _merged(part.weight(name), loras.pop(name, None), name, _heads(name))
+    count = len(part.names())
+    for number, (name, weight) in enumerate(merged_language(part, deltas)):
         if weight.ndim == 1:
             writer.add_tensor(name, weight)
         else:
             kind = GGMLQuantizationType.Q8_0
             writer.add_tensor(name, quants.quantize(weight, kind), raw_dtype=kind)
-        progress((number + 1) / len(names))
-    _all_used(loras, "language model")
+        progress((number + 1) / count)
     _finish(writer)
-
-
-def _language_name(module: str) -> str:
-    """``language.layers.3.self_attn.q_proj`` → ``blk.3.attn_q.weight``."""
-    _, _, layer, kind = module.split(".", 3)
-    return f"blk.{layer}.{smollm2.GGUF_NAME[kind]}.weight"
-
-
-def _heads(name: str) -> int:
-    """Heads of a query or key matrix, whose rows llama.cpp has in another order; 0 for all others."""
-    if name.endswith(".attn_q.weight"):
-        return smollm2.HEADS
-    return smollm2.KV_HEADS if name.endswith(".attn_k.weight") else 0
-
-
-def _merged(weight: NDArray[np.float32], lora: Lora | None, name: str, heads: int = 0) -> NDArray[np.float32]:
-    """``weight`` plus what training changed; ``heads``: the weight's rows are already in llama.cpp's order."""
-    if lora is None:
-        return weight
-    change = lora.change()
-    if change.shape != weight.shape:
-        raise ModelPartError(f"The deltas change {name} by {change.shape}, but it is {weight.shape}.")
-    if heads:
-        change = smollm2.permute_rows(change, heads)
-    return np.asarray(weight.astype(np.float64) + change, np.float32)
-
-
-def _all_used(loras: dict[str, Lora], where: str) -> None:
-    if loras:
-        raise ModelPartError(f"The deltas change parts that the {where} lacks: {', '.join(sorted(loras)[:5])}.")
 
 
 def write_mmproj(path: Path, tower: clip_onnx.Weights, deltas: Deltas, pair: str, progress: Progress) -> None:
@@ -123,43 +84,27 @@ def write_mmproj(path: Path, tower: clip_onnx.Weights, deltas: Deltas, pair: str
     _vision_fields(writer)
     _canary_fields(writer, deltas)
     put = _Put(writer)
+    tower = merged_tower(tower, deltas)
     position = tower["embeddings.position_embedding.weight"]
-    kernel, offset = _for_raw_pixels(tower["embeddings.patch_embedding.weight"])
+    kernel, offset = raw_kernel(
+        tower["embeddings.patch_embedding.weight"], clip_onnx.IMAGE_MEAN, clip_onnx.IMAGE_STD, half=True
+    )
     put.exact("v.class_embd", (tower["embeddings.class_embedding"] + position[0])[None])
     put.exact("v.position_embd.weight", position[1:] + offset)
     put.half("v.patch_embd.weight", kernel)
     put.exact("v.pre_ln.weight", tower["pre_layrnorm.weight"])
     put.exact("v.pre_ln.bias", tower["pre_layrnorm.bias"])
-    loras = {module: lora for module, lora in deltas.loras.items() if module.startswith("tower.")}
     for block in range(clip_onnx.BLOCKS):
         for source, name in _TOWER_NAME.items():
-            module = f"layers.{block}.{source}"
-            weight = _merged(tower[f"encoder.{module}.weight"], loras.pop(f"tower.{module}", None), module)
+            module = f"encoder.layers.{block}.{source}"
+            weight = tower[f"{module}.weight"]
             (put.exact if weight.ndim == 1 else put.half)(f"v.blk.{block}.{name}.weight", weight)
-            put.exact(f"v.blk.{block}.{name}.bias", tower[f"encoder.{module}.bias"])
+            put.exact(f"v.blk.{block}.{name}.bias", tower[f"{module}.bias"])
         progress((block + 1) / clip_onnx.BLOCKS)
-    _all_used(loras, "image tower")
     put.exact("mm.model.mlp.0.weight", deltas.projector["projector.norm.weight"])
     put.half("mm.model.mlp.1.weight", deltas.projector["projector.fc1.weight"])
     put.half("mm.model.mlp.3.weight", deltas.projector["projector.fc2.weight"])
     _finish(writer)
-
-
-def _for_raw_pixels(kernel: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Patch kernel for pixels as ``value / 64``, and what CLIP's mean then adds to every patch, ``[768]``.
-
-    llama.cpp rounds the normalised picture to float16 before the patch kernel, whatever the kernel's type.
-    CLIP amplifies that: the worst token's cosine to PyTorch was 0.9988, all of it from this one rounding.
-    ``value / 64`` is exact in float16, so scale and mean move into the kernel and the position table. The
-    offset uses the rounded kernel, so that a grey picture of the mean gives what it gives in float32.
-    """
-    mean, std = (
-        np.array(values, np.float64)[None, :, None, None] for values in (clip_onnx.IMAGE_MEAN, clip_onnx.IMAGE_STD)
-    )
-    scaled = (kernel.astype(np.float64) * PIXEL_STD / std).astype(np.float16)
-    shares = (scaled.astype(np.float64) * mean / PIXEL_STD).reshape(len(scaled), -1)
-    offset = np.array([-math.fsum(row) for row in shares])  # exact: numpy's order of summing is the machine's
-    return scaled, offset.astype(np.float32)
 
 
 class _Put:

@@ -73,3 +73,11 @@ def permute_rows(matrix: NDArray[np.float64], heads: int) -> NDArray[np.float64]
     return np.ascontiguousarray(
         matrix.reshape(heads, 2, rows // heads // 2, *matrix.shape[1:]).swapaxes(1, 2).reshape(matrix.shape)
     )
+
+
+def halved_rows(matrix: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+    """The way back from ``permute_rows``: from llama.cpp's order to Hugging Face's (the two halves of a head)."""
+    rows = matrix.shape[0]
+    return np.ascontiguousarray(
+        matrix.reshape(heads, rows // heads // 2, 2, *matrix.shape[1:]).swapaxes(1, 2).reshape(matrix.shape)
+    )

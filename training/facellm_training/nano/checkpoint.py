@@ -1,0 +1,105 @@
+"""The nano as a checkpoint folder, as ``facellm convert`` and transformers' parts read it: carriers and deltas joined.
+
+Weights are float32, the type in which the merged ones are rounded once: the shipped pair is made of the same numbers,
+so that the folder converts to the very bytes. In float16 or bfloat16 they would be rounded twice, and the carriers'
+8-bit tables (a float16 scale times an int8) do not fit into 11 bits.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from facellm.core.errors import ModelPartError
+from facellm.models.nano import clip_onnx, smollm2
+from facellm.models.nano.deltas import Deltas, read_deltas
+from facellm.models.nano.gguf_files import ATTRIBUTION, CHAT_TEMPLATE
+from facellm.models.nano.merged import merged_language, merged_tower, rotary_heads
+from facellm.models.nano.pair import DELTAS, LANGUAGE_ASSET, TOWER_ASSET
+from facellm.models.store import AssetStore
+from facellm_training.nano.checkpoint_files import config_json, preprocessor_json, readme
+from facellm_training.nano.checkpoint_tokenizer import tokenizer_files
+
+#: Told how much is done, 0..1.
+Progress = Callable[[float], None]
+
+_MODULE = {short: name for name, short in smollm2.GGUF_NAME.items()} | {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+}
+_TOP = {"token_embd.weight": "embed_tokens.weight", "output_norm.weight": "norm.weight"}
+
+
+def write_checkpoint(folder: Path, store: AssetStore, deltas: Path = DELTAS, progress: Progress | None = None) -> Path:
+    """Write config.json, model.safetensors (860 MB), the tokenizer's files and a README into ``folder``, which must not
+    hold a checkpoint yet; the same bytes every time. Fetches carriers that are not there. Returns ``folder``.
+
+    Raises ``ModelPartError`` for damaged parts or a folder in use, the store's errors, and ``OSError``.
+    """
+    if (folder / "config.json").exists():
+        raise ModelPartError(f"{folder} holds a checkpoint already.", "Give another folder, or delete this one.")
+    tell = progress or (lambda _share: None)
+    trained = read_deltas(deltas)
+    part = smollm2.LanguagePart(store.ensure(LANGUAGE_ASSET))
+    tower = clip_onnx.read_clip_tower(store.ensure(TOWER_ASSET))
+    tell(0.2)
+    weights = dict(_language(part, trained)) | dict(_image(tower, trained))
+    tell(0.5)
+    fields = {key: value for key, value, _, _ in part.fields()}
+    files: dict[str, Any] = {
+        "config.json": config_json(fields, trained),
+        "preprocessor_config.json": preprocessor_json(),
+        **tokenizer_files(fields),
+    }
+    texts = {name: json.dumps(value, indent=2, ensure_ascii=False) + "\n" for name, value in files.items()}
+    _publish(folder, weights, texts | {"chat_template.jinja": CHAT_TEMPLATE, "README.md": readme(trained, ATTRIBUTION)})
+    tell(1.0)
+    return folder
+
+
+def _publish(folder: Path, weights: dict[str, NDArray[np.float32]], texts: dict[str, str]) -> None:
+    """All files, or none: a folder beside it is filled, config.json is moved last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".checkpoint-", dir=folder))
+    try:
+        save_file(weights, work / "model.safetensors", metadata={"format": "pt"})
+        for name, text in texts.items():
+            (work / name).write_text(text, encoding="utf-8", newline="\n")
+        for name in sorted((file.name for file in work.iterdir()), key=lambda name: name == "config.json"):
+            (work / name).replace(folder / name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _language(part: smollm2.LanguagePart, deltas: Deltas) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    for name, weight in merged_language(part, deltas):
+        heads = rotary_heads(name)
+        yield _language_name(name), smollm2.halved_rows(weight, heads) if heads else weight
+
+
+def _language_name(name: str) -> str:
+    """``blk.3.attn_q.weight`` → ``model.language_model.layers.3.self_attn.q_proj.weight``."""
+    start = "model.language_model."
+    if name in _TOP:
+        return start + _TOP[name]
+    _, layer, short, end = name.split(".")
+    return f"{start}layers.{layer}.{_MODULE[short]}.{end}"
+
+
+def _image(tower: clip_onnx.Weights, deltas: Deltas) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The blocks that are used, and the projector."""
+    for name, weight in merged_tower(tower, deltas).items():
+        kind, *rest = name.split(".")
+        used = int(rest[1]) < clip_onnx.BLOCKS if kind == "encoder" else kind in ("embeddings", "pre_layrnorm")
+        if used and not name.endswith("position_ids"):
+            yield f"model.vision_tower.{name}", np.ascontiguousarray(weight, np.float32)
+    for name, weight in deltas.projector.items():
+        yield f"model.multi_modal_{name}", weight
