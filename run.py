@@ -35,7 +35,7 @@ from bootstrap.places import ROOT, venv_python
 from bootstrap.system import ensure_system
 
 #: facellm commands that need no models to be there.
-LIGHT = {"--help", "-h", "--version", "models", "doctor", "convert", "inspect", "parity"}
+LIGHT = {"--help", "-h", "--version", "models", "doctor", "checkpoint", "convert", "inspect", "parity"}
 TOOLS = {"test", "lint", "bench", "package", "python"}
 
 

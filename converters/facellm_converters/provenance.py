@@ -12,7 +12,7 @@ from gguf import Metadata
 from yaml import YAMLError
 
 from facellm.core.file_names import as_file_name
-from facellm_converters.errors import ConversionError
+from facellm_converters.errors import BadCheckpoint, ConversionError
 from facellm_converters.layouts.checkpoint import Checkpoint
 from facellm_converters.lora.adapter import Adapter
 from facellm_converters.write.fields import About
@@ -28,13 +28,36 @@ def about_model(checkpoint: Checkpoint, adapter: Adapter | None, name: str, lice
     own = str(checkpoint.config.get("_name_or_path") or "")
     if own and "/" in own and not own.startswith(("/", ".")) and own not in bases:
         bases.append(own)
-    provenance = {"converter": f"facellm {VERSION}"}
+    own_words = _own_words(checkpoint.config)
+    provenance = {"converter": f"facellm {VERSION}"} | {
+        key: value for key in ("version", "trained") if isinstance(value := own_words.get(key), str) and value
+    }
     if adapter is not None:
         provenance |= {f"adapter.{key}": value for key, value in adapter.provenance.items()}
     return About(
         name or checkpoint.folder.resolve().name, pair_id(checkpoint, adapter),
-        licence or next(iter(_listed(card, "license")), ""), bases, _listed(card, "datasets"), provenance,
+        licence or ", ".join(_listed(card, "license")), bases, _listed(card, "datasets"), provenance,
+        str(own_words.get("attribution") or ""), _temperature(own_words),
     )  # fmt: skip
+
+
+def _own_words(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What our trainer writes into config.json: version, attribution, the temperature of closed questions."""
+    found = config.get("facellm")
+    return found if isinstance(found, dict) else {}
+
+
+def _temperature(own_words: Mapping[str, Any]) -> float | None:
+    """Raises ``BadCheckpoint`` for one by which nothing can be divided."""
+    found = own_words.get("choice_temperature")
+    if found is None:
+        return None
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 < found < float("inf"):
+        raise BadCheckpoint(
+            f"config.json says facellm.choice_temperature = {found!r}; a number above 0 was expected.",
+            "Leave it out, or export the training again.",
+        )
+    return float(found)
 
 
 def pair_id(checkpoint: Checkpoint, adapter: Adapter | None) -> str:

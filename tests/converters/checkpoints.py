@@ -156,7 +156,7 @@ def nano(folder: Path, source: Path) -> None:
         found[f"multi_modal_projector.{name}.weight"] = values.astype(np.float32)
     save_file(found, folder / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((source / "config.json").read_text())
-    config["architectures"] = ["FaceLLMNanoForConditionalGeneration"]
+    config |= {"architectures": ["FaceLLMNanoForConditionalGeneration"], "projector_hidden_act": "relu2"}
     (folder / "config.json").write_text(json.dumps(config))
     _copy_others(source, folder)
 

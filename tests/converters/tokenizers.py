@@ -240,7 +240,6 @@ class Loaded:
 def loaded(vocabulary: Vocabulary, path: Path, architecture: str) -> Iterator[Loaded]:
     """A file at ``path`` with ``vocabulary`` and no tensors, in llama.cpp."""
     import gguf
-    import llama_cpp
 
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_vocab_size(len(vocabulary.tokens))
@@ -248,6 +247,15 @@ def loaded(vocabulary: Vocabulary, path: Path, architecture: str) -> Iterator[Lo
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
+    with vocabulary_of(path) as found:
+        yield found
+
+
+@contextmanager
+def vocabulary_of(path: Path) -> Iterator[Loaded]:
+    """llama.cpp's view of the vocabulary of the file at ``path``, without its weights."""
+    import llama_cpp
+
     parameters = llama_cpp.llama_model_default_params()
     parameters.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)

@@ -63,6 +63,8 @@ def recognise(folder: Path, config: Config, infos: Mapping[str, TensorInfo]) -> 
     about_text.setdefault("tie_word_embeddings", config.get("tie_word_embeddings", False))
     found = naming.own(infos) if own else naming.shared(infos)
     text = text_spec(about_text)
+    if kind == "nano":
+        _check_nano(config)
     vision = _intern(folder, config, text) if kind == "internvl" else _clip(folder, config, text, kind)
     if HEAD not in found or infos[found[HEAD].name].file == MERGED:
         text = replace(text, tied=HEAD not in found)
@@ -121,6 +123,13 @@ def _clip(folder: Path, config: Config, text: TextSpec, kind: str) -> VisionSpec
         number(about, "num_attention_heads"), eps, number(about, "image_size"), number(about, "patch_size"),
         _activation(about, "quick_gelu"), 2 if kind == "nano" else 1, text.width, *_colours(folder, "clip"),
     )  # fmt: skip
+
+
+def _check_nano(config: Config) -> None:
+    """llama.cpp's ``nemotron_v2_vl`` graph has these built in."""
+    for name, only in (("downsample_ratio", 0.5), ("projector_hidden_act", "relu2"), ("projector_norm_eps", 1e-6)):
+        if config.get(name, only) != only:
+            raise Unsupported(f"{name} = {config[name]}: the nano's layout has {only}, which llama.cpp computes.")
 
 
 def _activation(about: Config, default: str) -> str:

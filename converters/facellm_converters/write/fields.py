@@ -11,6 +11,7 @@ import numpy as np
 from gguf import LlamaFileType, RopeScalingType, VisionProjectorType
 from numpy.typing import NDArray
 
+from facellm.models.nano.merged import PIXEL_STD
 from facellm_converters.errors import Unsupported
 from facellm_converters.layouts.checkpoint import Checkpoint
 from facellm_converters.layouts.specs import RopeScaling, TextSpec
@@ -35,7 +36,11 @@ LEAST_SPLIT = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Where a model comes from. ``pair``: the id that both of its files carry."""
+    """Where a model comes from. ``pair``: the id that both of its files carry.
+
+    ``attribution``: whom licences ask to name. ``temperature``: by which the engine divides the logits of a closed
+    question's letters, where one was fitted.
+    """
 
     name: str
     pair: str
@@ -43,12 +48,16 @@ class About:
     base_models: Sequence[str] = ()
     datasets: Sequence[str] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+    attribution: str = ""
+    temperature: float | None = None
 
 
 def text_fields(writer: Any, checkpoint: Checkpoint, about: About, kind: str) -> None:
     """Fields of the language part, but for its vocabulary."""
     spec = checkpoint.text
     _common(writer, about, "model", kind)
+    if about.temperature is not None:
+        writer.add_float32("facellm.choice_temperature", about.temperature)
     writer.add_block_count(spec.layers)
     writer.add_context_length(spec.context)
     writer.add_embedding_length(spec.width)
@@ -97,8 +106,10 @@ def vision_fields(
     writer.add_vision_embedding_length(spec.width)
     writer.add_vision_feed_forward_length(spec.ffn)
     writer.add_vision_head_count(spec.heads)
-    writer.add_vision_image_mean(list(spec.mean))
-    writer.add_vision_image_std(list(spec.std))
+    # The nano's are in its patch kernel already, see ``plan``.
+    mean, std = ((0.0,) * 3, (PIXEL_STD,) * 3) if checkpoint.kind == "nano" else (spec.mean, spec.std)
+    writer.add_vision_image_mean(list(mean))
+    writer.add_vision_image_std(list(std))
     writer.add_vision_attention_layernorm_eps(spec.eps)
     _activation(writer, spec.activation)
     writer.add_vision_block_count(spec.layers)
@@ -138,6 +149,8 @@ def _common(writer: Any, about: About, what: str, kind: str) -> None:
     writer.add_name(about.name)
     if about.licence:
         writer.add_license(about.licence)
+    if about.attribution:
+        writer.add_string("general.attribution", about.attribution)
     if about.base_models:
         writer.add_base_model_count(len(about.base_models))
         for number, name in enumerate(about.base_models):

@@ -9,8 +9,9 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
+from facellm.models.nano.merged import raw_kernel
 from facellm_converters.layouts.checkpoint import Checkpoint
-from facellm_converters.write.kinds import F16, F32, fitting
+from facellm_converters.write.kinds import F16, F32, encode, fitting
 
 Values = NDArray[np.float32]
 
@@ -142,17 +143,41 @@ def _clip_top(checkpoint: Checkpoint, kind: GGMLQuantizationType) -> Iterator[tu
     )
     count, width = checkpoint.weights[position]
     if checkpoint.kind == "nano":
+        raw = _RawPixels(checkpoint, patches, _convolution(kind))
         # This graph adds positions to the patches alone; so the class token brings its own along.
         first = checkpoint.read(position, 0, 1)
         yield cls, Piece("v.class_embd", (1, width), F32, cls, lambda values: values.reshape(1, -1) + first)
-        yield position, Piece("v.position_embd.weight", (count - 1, width), F32, position, lambda values: values[1:])
+        table = Piece("v.position_embd.weight", (count - 1, width), F32, position, lambda v: v[1:] + raw.offset())
+        yield position, table
+        yield patches, Piece("v.patch_embd.weight", checkpoint.weights[patches], raw.kind, patches, raw.kernel)
     else:
         yield cls, _piece(checkpoint, cls, "v.class_embd", F32)
         yield position, _piece(checkpoint, position, "v.position_embd.weight", F32, lambda v: np.roll(v, -1, 0))
-    yield patches, _piece(checkpoint, patches, "v.patch_embd.weight", _convolution(kind))
+        yield patches, _piece(checkpoint, patches, "v.patch_embd.weight", _convolution(kind))
     for end in ("weight", "bias"):
         norm = f"vision_tower.pre_layrnorm.{end}"
         yield norm, _piece(checkpoint, norm, f"v.pre_ln.{end}", F32)
+
+
+class _RawPixels:
+    """The nano's patch kernel for pixels that are neither shifted nor scaled, see ``raw_kernel``."""
+
+    def __init__(self, checkpoint: Checkpoint, name: str, kind: GGMLQuantizationType) -> None:
+        self.kind = kind
+        self._checkpoint, self._name = checkpoint, name
+
+    def kernel(self, values: Values) -> Values:
+        """For the kernel."""
+        return self._both(values)[0]
+
+    def offset(self) -> Values:
+        """For the position table. Raises ``BadCheckpoint`` for a kernel that holds what is no number."""
+        return self._both(self._checkpoint.read(self._name))[1]
+
+    def _both(self, values: Values) -> tuple[Values, Values]:
+        encode(values, F32, self._name)
+        spec = self._checkpoint.vision
+        return raw_kernel(values, spec.mean, spec.std, half=self.kind == F16)
 
 
 def _convolution(kind: GGMLQuantizationType) -> GGMLQuantizationType:

@@ -1,4 +1,4 @@
-"""``facellm train`` and ``facellm evaluate``: doors to the training package, which an installed application lacks."""
+"""``facellm train``, ``checkpoint`` and ``evaluate``: doors to the training package, which an installed FaceLLM lacks."""
 
 from __future__ import annotations
 
@@ -38,12 +38,32 @@ def train(recipe: Annotated[Path, typer.Argument(help="A recipe, for example tra
     if find_spec("torch") is None:
         raise TrainingMissing("Training needs PyTorch.", "From a checkout run: python3 run.py setup training")
     from facellm_training.nano.recipe import read_recipe
-    from facellm_training.nano.run import train_nano
+    from facellm_training.nano.run import CHECKPOINT, train_nano
 
     where = f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()} {platform.system()}, recipe {recipe.name}"
     deltas = train_nano(read_recipe(recipe), trained=where)
     typer.echo(f"Deltas: {deltas}")
     typer.echo(f"Try them: {command('models', 'build', 'nano')} --deltas {deltas} --out FOLDER")
+    typer.echo(f"As other sizes: {command('convert', str(deltas.with_name(CHECKPOINT)))} --quant Q4_K_M")
+
+
+def checkpoint(
+    out: Annotated[Path, typer.Argument(help="Folder for the checkpoint, 861 MB.")],
+    deltas: Annotated[Path | None, typer.Option(help="Trained deltas, instead of the ones shipped.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is there.")] = False,
+) -> None:
+    """Write the embedded model as a checkpoint that convert takes: its two carriers and the trained deltas joined."""
+    _require_training()
+    from facellm.cli.output import Progress
+    from facellm.models.nano.pair import DELTAS
+    from facellm.models.store import AssetStore
+    from facellm_training.nano.checkpoint import write_checkpoint
+
+    with Progress() as progress:
+        progress.doing("Joining the carriers and the trained deltas")
+        write_checkpoint(out, AssetStore(), deltas or DELTAS, force=force)
+    typer.echo(str(out))
+    typer.echo(f"Convert it: {command('convert', str(out))}")
 
 
 @evaluate_app.command()

@@ -16,18 +16,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from facellm.core.errors import ModelPartError
+from facellm.core.errors import FaceLLMError
 from facellm.models.nano import clip_onnx, smollm2
 from facellm.models.nano.deltas import Deltas, read_deltas
-from facellm.models.nano.gguf_files import ATTRIBUTION, CHAT_TEMPLATE
+from facellm.models.nano.gguf_files import CHAT_TEMPLATE
 from facellm.models.nano.merged import merged_language, merged_tower, rotary_heads
 from facellm.models.nano.pair import DELTAS, LANGUAGE_ASSET, TOWER_ASSET
 from facellm.models.store import AssetStore
 from facellm_training.nano.checkpoint_files import config_json, preprocessor_json, readme
 from facellm_training.nano.checkpoint_tokenizer import tokenizer_files
 
+#: Bytes of all files, and some room.
+SPACE = 900 << 20
 #: Told how much is done, 0..1.
 Progress = Callable[[float], None]
 
@@ -38,14 +41,20 @@ _MODULE = {short: name for name, short in smollm2.GGUF_NAME.items()} | {
 _TOP = {"token_embd.weight": "embed_tokens.weight", "output_norm.weight": "norm.weight"}
 
 
-def write_checkpoint(folder: Path, store: AssetStore, deltas: Path = DELTAS, progress: Progress | None = None) -> Path:
-    """Write config.json, model.safetensors (860 MB), the tokenizer's files and a README into ``folder``, which must not
-    hold a checkpoint yet; the same bytes every time. Fetches carriers that are not there. Returns ``folder``.
+class CheckpointNotWritten(FaceLLMError):
+    """A folder that holds a checkpoint already, or cannot be written to."""
 
-    Raises ``ModelPartError`` for damaged parts or a folder in use, the store's errors, and ``OSError``.
+
+def write_checkpoint(
+    folder: Path, store: AssetStore, deltas: Path = DELTAS, progress: Progress | None = None, *, force: bool = False
+) -> Path:
+    """Write config.json, model.safetensors (861 MB), the tokenizer's files and a README into ``folder``; the same bytes
+    every time. Fetches carriers that are not there. ``force``: replace a checkpoint that is there. Returns ``folder``.
+
+    Raises ``CheckpointNotWritten``, ``ModelPartError`` for damaged parts, and the store's errors.
     """
-    if (folder / "config.json").exists():
-        raise ModelPartError(f"{folder} holds a checkpoint already.", "Give another folder, or delete this one.")
+    if (folder / "config.json").exists() and not force:
+        raise CheckpointNotWritten(f"{folder} holds a checkpoint already.", "Give another folder, or delete this one.")
     tell = progress or (lambda _share: None)
     trained = read_deltas(deltas)
     part = smollm2.LanguagePart(store.ensure(LANGUAGE_ASSET))
@@ -60,19 +69,29 @@ def write_checkpoint(folder: Path, store: AssetStore, deltas: Path = DELTAS, pro
         **tokenizer_files(fields),
     }
     texts = {name: json.dumps(value, indent=2, ensure_ascii=False) + "\n" for name, value in files.items()}
-    _publish(folder, weights, texts | {"chat_template.jinja": CHAT_TEMPLATE, "README.md": readme(trained, ATTRIBUTION)})
+    texts |= {"chat_template.jinja": CHAT_TEMPLATE, "README.md": readme(trained)}
+    try:
+        _publish(folder, weights, texts)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointNotWritten(
+            f"The checkpoint cannot be written to {folder}: {error}.",
+            f"Free {SPACE >> 20} MB, or give a folder that may be written to.",
+        ) from error
     tell(1.0)
     return folder
 
 
 def _publish(folder: Path, weights: dict[str, NDArray[np.float32]], texts: dict[str, str]) -> None:
-    """All files, or none: a folder beside it is filled, config.json is moved last."""
+    """Filled in a folder of its own; config.json, without which it is no checkpoint, goes first and comes last."""
     folder.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".checkpoint-", dir=folder))
     try:
+        if shutil.disk_usage(folder).free < SPACE:
+            raise OSError(f"less than {SPACE >> 20} MB are free")
         save_file(weights, work / "model.safetensors", metadata={"format": "pt"})
         for name, text in texts.items():
             (work / name).write_text(text, encoding="utf-8", newline="\n")
+        (folder / "config.json").unlink(missing_ok=True)
         for name in sorted((file.name for file in work.iterdir()), key=lambda name: name == "config.json"):
             (work / name).replace(folder / name)
     finally:

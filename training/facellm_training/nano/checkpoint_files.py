@@ -9,6 +9,7 @@ import numpy as np
 
 from facellm.models.nano import clip_onnx
 from facellm.models.nano.deltas import Deltas
+from facellm.models.nano.gguf_files import ATTRIBUTION
 
 Json = dict[str, Any]
 
@@ -33,6 +34,7 @@ def config_json(fields: Mapping[str, Any], deltas: Deltas) -> Json:
         "tie_word_embeddings": True,
         "facellm": {
             "version": deltas.version, "trained": deltas.trained, "choice_temperature": deltas.choice_temperature,
+            "attribution": ATTRIBUTION,
         },
     }  # fmt: skip
 
@@ -87,7 +89,7 @@ def preprocessor_json() -> Json:
     }  # fmt: skip
 
 
-def readme(deltas: Deltas, attribution: str) -> str:
+def readme(deltas: Deltas) -> str:
     """With a head that the hub and ``facellm convert`` read."""
     return f"""---
 license: [apache-2.0, mit]
@@ -97,13 +99,13 @@ pipeline_tag: image-text-to-text
 ---
 # FaceLLM-nano, version {deltas.version}
 
-CLIP ViT-B/16 (11 blocks) → 2×2 pixel shuffle → RMS norm, linear, squared ReLU, linear → SmolLM2-135M-Instruct, with what
-training changed merged in; float32. One picture is one face crop of 224×224 px and becomes 49 tokens at the head of the
+CLIP ViT-B/16 (11 blocks) → 2×2 pixel shuffle → RMS norm, linear, squared ReLU, linear → SmolLM2-135M-Instruct, with
+what training changed merged in; float32. One picture is one face crop of 224×224 px and becomes 49 tokens at the head of the
 first user turn; no text stands around it. The order inside a token is row, column, channel of its four patches.
 
 Trained: {deltas.trained or "not stated"}. Measurements, uses and limits: FaceLLM's `docs/nano-model-card.md`.
 
 The base weights come from redistributions with 8 and 4 bits, so they are not OpenAI's and Hugging Face's own numbers.
 
-{attribution}
+{ATTRIBUTION}
 """

@@ -27,9 +27,10 @@ def tokenizer_files(fields: Mapping[str, Any]) -> dict[str, Json]:
     kind = fields.get("tokenizer.ggml.model"), fields.get("tokenizer.ggml.pre")
     if kind != ("gpt2", "smollm"):
         raise ModelPartError(f"The language model's tokenizer is of the kind {kind}, not SmolLM2's.")
-    tokens, roles = fields["tokenizer.ggml.tokens"], token_ids(fields) | {
-        "unk_token_id": int(fields["tokenizer.ggml.unknown_token_id"])
-    }
+    tokens, roles = (
+        fields["tokenizer.ggml.tokens"],
+        token_ids(fields) | {"unk_token_id": int(fields["tokenizer.ggml.unknown_token_id"])},
+    )
     special = {role.removesuffix("_id"): tokens[index] for role, index in roles.items()}
     return {
         "tokenizer.json": _tokenizer(fields, tokens),

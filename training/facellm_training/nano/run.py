@@ -1,4 +1,4 @@
-"""``facellm train recipes/nano.yaml``: cache → measure → image stage → words → language stage → card.
+"""``facellm train recipes/nano.yaml``: cache → measure → image stage → words → language stage → card → checkpoint.
 
 Each step leaves its result below the recipe's ``out`` and is skipped when it is complete, so that a
 killed run goes on where it was.
@@ -20,6 +20,7 @@ from facellm_training.data.labels import FaceLabels, join_labels, read_by_file
 from facellm_training.data.measured import measure_split
 from facellm_training.nano import image_stage, language_stage, word_stage
 from facellm_training.nano.cache import FeatureCache, cache_split, open_cache
+from facellm_training.nano.checkpoint import write_checkpoint
 from facellm_training.nano.curves import draw_curves
 from facellm_training.nano.export import write_deltas
 from facellm_training.nano.finish import finish
@@ -29,9 +30,15 @@ from facellm_training.nano.recipe import NanoRecipe
 from facellm_training.nano.sequence import Packer
 from facellm_training.nano.tower import Tower
 
+#: Folder below the recipe's ``out``.
+CHECKPOINT = "checkpoint"
+
 
 def train_nano(recipe: NanoRecipe, *, trained: str) -> Path:
-    """Run what is missing and return the deltas file. ``trained``: free text for its metadata (date, machine)."""
+    """Run what is missing and return the deltas file; beside it lies ``checkpoint``, the model as ``convert`` takes it.
+
+    ``trained``: free text for the metadata (date, machine).
+    """
     torch.set_num_threads(recipe.threads)
     keep_memory()
     recipe.out.mkdir(parents=True, exist_ok=True)
@@ -46,7 +53,9 @@ def train_nano(recipe: NanoRecipe, *, trained: str) -> Path:
     model = language_stage.NanoModel(image, language, packer.head, heads_projector)
     language_stage.train(model, packer, pad, cache, labels, recipe.language, recipe.out)
     draw_curves(recipe.out)
-    return finish(recipe, lambda temperature: export(recipe, weights, model, trained, temperature), store)
+    deltas = finish(recipe, lambda temperature: export(recipe, weights, model, trained, temperature), store)
+    write_checkpoint(recipe.out / CHECKPOINT, store, deltas, force=True)
+    return deltas
 
 
 def prepare(recipe: NanoRecipe, weights: clip_onnx.Weights, store: AssetStore) -> tuple[FeatureCache, list[FaceLabels]]:
