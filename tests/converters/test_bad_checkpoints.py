@@ -121,6 +121,24 @@ def test_weights_that_are_no_numbers_are_named(copied, tmp_path, name, quant, va
     assert name.removeprefix("language_model.model.").removesuffix(".weight") in str(error)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e5])
+def test_the_nanos_patch_kernel_is_named_though_the_position_table_is_made_of_it(copied, tmp_path, value) -> None:
+    folder = copied("nano")
+    weights = load_file(folder / WEIGHTS)
+    (name,) = [name for name in weights if "patch_embedding.weight" in name]
+    weights[name][3, 1, 2, 1:3] = value, -value
+    save_file(weights, folder / WEIGHTS)
+    assert "patch_embedding.weight holds" in str(refused(folder, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("value", [0, -1.5, "1.4", True, float("inf")])
+def test_a_temperature_that_is_none(copied, tmp_path, value) -> None:
+    folder = copied("nano")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"facellm": {"choice_temperature": value}}))
+    assert "choice_temperature" in str(refused(folder, tmp_path / "out"))
+
+
 def test_weights_beyond_float16(copied, tmp_path) -> None:
     folder = copied("qwen2")
     weights = load_file(folder / WEIGHTS)

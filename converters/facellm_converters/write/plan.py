@@ -171,11 +171,11 @@ class _RawPixels:
         return self._both(values)[0]
 
     def offset(self) -> Values:
-        """For the position table. Raises ``BadCheckpoint`` for a kernel that holds what is no number."""
+        """For the position table. Raises ``BadCheckpoint`` for a kernel that cannot be stored."""
         return self._both(self._checkpoint.read(self._name))[1]
 
     def _both(self, values: Values) -> tuple[Values, Values]:
-        encode(values, F32, self._name)
+        encode(values, self.kind, self._name)  # names what cannot be stored, before sums of it are made
         spec = self._checkpoint.vision
         return raw_kernel(values, spec.mean, spec.std, half=self.kind == F16)
 
