@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from facellm.core.faces import RgbImage
 from facellm.core.package import ModelPackage
 from facellm.engine.client import EngineClient
+from facellm.engine.protocol import EngineOptions
 from facellm_training.data.fairface import read_fairface
 from facellm_training.data.labels import FaceLabels
 from facellm_training.evaluate.closed import WEAK, Prediction, labelled, predict, read_predictions
@@ -46,11 +49,15 @@ def ask(pairs: Mapping[str, ModelPackage], shown: Faces, out: Path) -> dict[str,
     out.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(shown.chosen), STRETCH):
         stretch = shown.chosen[start : start + STRETCH]
-        for name, package in pairs.items():
-            if start + len(stretch) <= _answered(out / f"{name}.jsonl"):
-                continue
-            with EngineClient(package) as client:
+        left = [name for name in pairs if _answered(out / f"{name}.jsonl") < start + len(stretch)]
+
+        def answer(name: str, stretch: list[tuple[str, RgbImage]] = stretch) -> None:
+            with EngineClient(pairs[name], EngineOptions(threads=1)) as client:
                 predict(client, iter(stretch), shown.labels, out / f"{name}.jsonl", TASKS)
+
+        # One thread each: two threads of one engine wait for each other where other programs run.
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            list(pool.map(answer, left))
     files = {file for file, _ in shown.chosen}
     return {name: [one for one in read_predictions(out / f"{name}.jsonl") if one.file in files] for name in pairs}
 

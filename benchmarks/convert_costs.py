@@ -5,8 +5,8 @@
 Without a checkpoint: InternVL3-1B's shapes with random weights, whose answers are nearly undecided, so that the shares
 of equal tokens are lower than any trained model's. ``--nano``: the embedded model as ``facellm checkpoint`` writes it.
 The mmproj is F16 throughout, and once Q8_0. ``--faces``: FairFace's parquet and attributes; every pair is asked the
-closed questions of N validation pictures with labels besides, and compared with the first, answer by answer. What lies in
-``--work`` is not made again.
+closed questions of N validation pictures with labels besides, and compared with the first, answer by answer. What lies
+in ``--work`` is not made again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``facellm train``, ``checkpoint`` and ``evaluate``: doors to the training package, which an installed FaceLLM lacks."""
+"""``facellm train``, ``checkpoint`` and ``evaluate``: doors to the training package, which installers lack."""
 
 from __future__ import annotations
 

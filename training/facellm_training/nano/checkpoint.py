@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,6 @@ from facellm_training.nano.checkpoint_tokenizer import tokenizer_files
 
 #: Bytes of all files, and some room.
 SPACE = 900 << 20
-#: Told how much is done, 0..1.
-Progress = Callable[[float], None]
 
 _MODULE = {short: name for name, short in smollm2.GGUF_NAME.items()} | {
     "attn_norm": "input_layernorm",
@@ -45,9 +44,7 @@ class CheckpointNotWritten(FaceLLMError):
     """A folder that holds a checkpoint already, or cannot be written to."""
 
 
-def write_checkpoint(
-    folder: Path, store: AssetStore, deltas: Path = DELTAS, progress: Progress | None = None, *, force: bool = False
-) -> Path:
+def write_checkpoint(folder: Path, store: AssetStore, deltas: Path = DELTAS, *, force: bool = False) -> Path:
     """Write config.json, model.safetensors (861 MB), the tokenizer's files and a README into ``folder``; the same bytes
     every time. Fetches carriers that are not there. ``force``: replace a checkpoint that is there. Returns ``folder``.
 
@@ -55,13 +52,10 @@ def write_checkpoint(
     """
     if (folder / "config.json").exists() and not force:
         raise CheckpointNotWritten(f"{folder} holds a checkpoint already.", "Give another folder, or delete this one.")
-    tell = progress or (lambda _share: None)
     trained = read_deltas(deltas)
     part = smollm2.LanguagePart(store.ensure(LANGUAGE_ASSET))
     tower = clip_onnx.read_clip_tower(store.ensure(TOWER_ASSET))
-    tell(0.2)
     weights = dict(_language(part, trained)) | dict(_image(tower, trained))
-    tell(0.5)
     fields = {key: value for key, value, _, _ in part.fields()}
     files: dict[str, Any] = {
         "config.json": config_json(fields, trained),
@@ -73,11 +67,12 @@ def write_checkpoint(
     try:
         _publish(folder, weights, texts)
     except (OSError, SafetensorError) as error:
+        with suppress(OSError):  # what was made for it, or is empty anyway
+            folder.rmdir()
         raise CheckpointNotWritten(
             f"The checkpoint cannot be written to {folder}: {error}.",
             f"Free {SPACE >> 20} MB, or give a folder that may be written to.",
         ) from error
-    tell(1.0)
     return folder
 
 
