@@ -63,7 +63,7 @@ def store() -> AssetStore:
 def checkpoint(store: AssetStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """As the command writes it."""
     folder = tmp_path_factory.mktemp("nano") / "checkpoint"
-    run("checkpoint", folder)
+    assert run("checkpoint", folder).returncode == 0
     yield folder
     shutil.rmtree(folder)
 
@@ -79,9 +79,7 @@ def converted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def run(*words: object) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "facellm.cli.app", *map(str, words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0 or "holds a checkpoint already" in done.stderr, done.stderr
-    return done
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.mark.parametrize("part", ["llm", "mmproj"])
@@ -235,3 +233,13 @@ def test_a_checkpoint_that_is_there_is_not_written_over(checkpoint: Path) -> Non
     assert "holds a checkpoint already" in done.stderr
     assert {file.name: file.stat().st_mtime_ns for file in checkpoint.iterdir()} == before
     assert not [name for name in before if name.startswith(".")]
+
+
+def test_deltas_that_cannot_be_used_leave_nothing(store: AssetStore, tmp_path: Path) -> None:
+    damaged = tmp_path / "deltas.safetensors"
+    damaged.write_bytes(DELTAS.read_bytes()[:100_000])
+    for deltas, said in ((damaged, "damaged"), (tmp_path / "none", "missing")):
+        done = run("checkpoint", tmp_path / "out", "--deltas", deltas)
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert not (tmp_path / "out").exists()

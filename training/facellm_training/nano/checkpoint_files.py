@@ -100,8 +100,8 @@ pipeline_tag: image-text-to-text
 # FaceLLM-nano, version {deltas.version}
 
 CLIP ViT-B/16 (11 blocks) → 2×2 pixel shuffle → RMS norm, linear, squared ReLU, linear → SmolLM2-135M-Instruct, with
-what training changed merged in; float32. One picture is one face crop of 224×224 px and becomes 49 tokens at the head of
-the first user turn; no text stands around it. The order inside a token is row, column, channel of its four patches.
+what training changed merged in; float32. One picture is one face crop of 224×224 px and becomes 49 tokens at the head
+of the first user turn; no text stands around it. A token's parts are in the order row, column, channel of its patches.
 
 Trained: {deltas.trained or "not stated"}. Measurements, uses and limits: FaceLLM's `docs/nano-model-card.md`.
 
