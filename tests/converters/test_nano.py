@@ -17,7 +17,9 @@ from gguf import GGUFReader
 
 from facellm.core.ask import Question
 from facellm.core.package import ModelPackage
+from facellm.engine.canary import LEAST_COSINE_8_BITS, check_canary
 from facellm.engine.client import EngineClient
+from facellm.engine.errors import RuntimeChanged
 from facellm.engine.protocol import AskRequest, Done
 from facellm.models.gguf_header import read_header
 from facellm.models.nano.pair import DELTAS, LANGUAGE_ASSET, TOWER_ASSET
@@ -27,6 +29,8 @@ from facellm.models.store import AssetStore
 from facellm_converters.convert import Order, convert
 from facellm_converters.equality.compare import compare_with
 from facellm_converters.equality.decoder import next_token_logits
+from facellm_converters.equality.measures import cosines
+from facellm_converters.equality.runtime import Pair
 from facellm_converters.equality.texts import pictures
 from facellm_converters.equality.tower import tokens_of_all
 from facellm_converters.errors import Unsupported
@@ -166,6 +170,24 @@ def test_both_pairs_pass_the_self_test_and_give_the_same_answers(
     assert len(found[0][0]) == 2 and len(found[0][0][0]) > 20
     header = read_header(converted.mmproj)
     assert len(header["facellm.canary.embedding"]) == 32 * 576 == header["facellm.canary.tokens"] * 576
+
+
+def test_with_8_bits_the_image_part_still_passes_the_self_test(
+    checkpoint: Path, shipped: ModelPackage, tmp_path: Path
+) -> None:
+    """Its rounding is no fault of the runtime's; a picture moved by a patch is one all the same."""
+    done = convert(Order(checkpoint, tmp_path, mmproj_quant="Q8_0"), lambda *_: None)
+    header, seen = read_header(done.mmproj), []
+    with Pair(shipped.llm, done.mmproj, 2) as runtime:
+        check_canary(header, 224, lambda picture: seen.append(runtime.image_tokens(picture)) or seen[0], lambda _: None)
+    assert LEAST_COSINE_8_BITS < mean_cosine(header, seen[0]) < 0.9995
+    with pytest.raises(RuntimeChanged):
+        check_canary(header, 224, lambda _picture: np.roll(seen[0], 1, 0), lambda _: None)
+
+
+def mean_cosine(header: dict[str, Any], found: np.ndarray) -> float:
+    stored = np.array(header["facellm.canary.embedding"]).reshape(header["facellm.canary.tokens"], -1)
+    return float(cosines(found[: len(stored)], stored).mean())
 
 
 def test_parity_says_equal(converted: ModelPackage, checkpoint: Path) -> None:
