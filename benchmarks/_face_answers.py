@@ -23,7 +23,7 @@ from facellm_training.evaluate.metrics import Score, bootstrap
 SPLIT = "validation"
 TASKS = ("gender", "age", *WEAK)
 #: Pictures of one pair before the next one is asked, so that a run that is ended is as far with all of them.
-STRETCH = 50
+STRETCH = 20
 _SEED = 0
 
 
