@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def converted(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("pair")
     convert(Order(checkpoint, folder, name="facellm-nano"), lambda *_: None)
     yield read_package(folder)
+    opened.cache_clear()
     shutil.rmtree(folder)
 
 
@@ -86,11 +88,16 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
 
+@lru_cache(4)
+def opened(file: Path) -> GGUFReader:
+    """Kept: it takes seconds to walk through a vocabulary."""
+    return GGUFReader(file)
+
+
 @pytest.mark.parametrize("part", ["llm", "mmproj"])
 def test_every_tensor_is_the_shipped_ones_bytes(shipped: ModelPackage, converted: ModelPackage, part: str) -> None:
     right, found = (
-        {tensor.name: tensor for tensor in GGUFReader(getattr(package, part)).tensors}
-        for package in (shipped, converted)
+        {tensor.name: tensor for tensor in opened(getattr(package, part)).tensors} for package in (shipped, converted)
     )
     assert len(right) == {"llm": 272, "mmproj": 184}[part]
     assert right.keys() == found.keys()
@@ -119,7 +126,7 @@ def test_every_field_that_llama_cpp_reads_is_the_same(
 
 
 def whole_header(file: Path) -> dict[str, Any]:
-    fields = GGUFReader(file).fields
+    fields = opened(file).fields
     return {key: field.contents() for key, field in fields.items() if not key.startswith("GGUF.")}
 
 
@@ -214,15 +221,17 @@ def test_numpy_computes_what_the_trainers_modules_do(checkpoint: Path, store: As
 
 def test_the_language_part_computes_what_the_trainers_does(checkpoint: Path, store: AssetStore) -> None:
     torch = pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    from facellm_training.nano.language import load_language
+    transformers = pytest.importorskip("transformers")
+    from facellm_training.nano.language import Language
     from tests.models.test_nano_parity import floats
 
     tensors, metadata = read_tensors(DELTAS)
     rank = len(tensors["language.layers.0.self_attn.q_proj.lora_a"])
     scale = float(metadata["language_lora_scale"])
-    model, tokenizer = load_language(store.file(LANGUAGE_ASSET), rank=rank, alpha=rank * scale, bf16=False)
-    ids = torch.tensor([tokenizer(PROMPT)["input_ids"]])
+    gguf = store.file(LANGUAGE_ASSET)
+    source = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    model = Language(source, rank=rank, alpha=rank * scale, dtype=torch.float32)
+    ids = torch.tensor([transformers.PreTrainedTokenizerFast.from_pretrained(checkpoint)(PROMPT)["input_ids"]])
     count = ids.shape[1]
     with torch.no_grad():
         for key, lora in model.loras().items():

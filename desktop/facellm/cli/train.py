@@ -19,10 +19,12 @@ class TrainingMissing(FaceLLMError):
     """The training packages are not installed."""
 
 
-def _require_training() -> None:
+def _require_training(*packages: str) -> None:
+    """``packages``: those that the command needs; without any, what evaluation needs."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("facellm_training", "pyarrow", "scipy") if find_spec(name) is None]
+    needed = ("facellm_training", *(packages or ("pyarrow", "scipy")))
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise TrainingMissing(
             f"Training and evaluation need packages that are not installed ({', '.join(missing)}).",
@@ -53,7 +55,7 @@ def checkpoint(
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is there.")] = False,
 ) -> None:
     """Write the embedded model as a checkpoint that convert takes: its two carriers and the trained deltas joined."""
-    _require_training()
+    _require_training("safetensors")
     from facellm.cli.output import Progress
     from facellm.models.nano.pair import DELTAS
     from facellm.models.store import AssetStore
