@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from facellm.core.canary import PICTURE, waves
 from facellm_converters.card import LLAVA_FAULT, write_card
 from facellm_converters.equality.tower import image_tokens
 from facellm_converters.errors import BadCheckpoint, ConversionError, Unsupported
+from facellm_converters.importance.matrix import bytes_read, write_importance
+from facellm_converters.importance.texts import NAME
 from facellm_converters.layouts.checkpoint import Checkpoint, Merge, open_checkpoint
 from facellm_converters.lora.adapter import Adapter, read_adapter
 from facellm_converters.lora.gguf_adapter import write_adapter_gguf
@@ -27,6 +29,9 @@ from facellm_converters.write.kquants import K_TYPES, quantise
 from facellm_converters.write.plan import Piece, text_pieces, vision_pieces
 from facellm_converters.write.stream import Written, new_writer, total, write_file
 
+#: A step's name.
+_MATRIX = "importance matrix"
+
 #: ``quant`` of the language part, and of the image part.
 TEXT_KINDS = (*fields.FILE_TYPES, *K_TYPES)
 VISION_KINDS = ("F32", "F16", "BF16", "Q8_0")
@@ -37,6 +42,7 @@ class Order:
     """What is asked for. ``split``: bytes of a shard of the language part, 0 for one file.
 
     ``self_test``: compute what the engine compares when it loads the model, and store it in the mmproj.
+    ``imatrix``: weigh the quantisation of the language part by what questions and answers about faces use of it.
     """
 
     checkpoint: Path
@@ -51,6 +57,7 @@ class Order:
     force: bool = False
     self_test: bool = True
     threads: int = max(1, os.cpu_count() or 1)
+    imatrix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,7 @@ def convert(order: Order, tell: Tell) -> Converted:
             write_adapter_gguf(adapter, checkpoint, work / plan.names.adapter)
         eyes = plan.write_vision(work, steps)
         files = plan.write_text(work, steps)
-        write_card(work / plan.names.card, checkpoint, plan.about, [*files, *eyes])
+        write_card(work / plan.names.card, checkpoint, plan.text_about, [*files, *eyes])
         placed = publish(work, order.out, plan.names, force=order.force)
     language, mmproj, card = (placed[name] for name in (files[0].path.name, plan.names.mmproj, plan.names.card))
     note = LLAVA_FAULT if checkpoint.kind == "llava" else ""
@@ -97,6 +104,10 @@ class _Plan:
     def __init__(self, order: Order, checkpoint: Checkpoint, adapter: Adapter | None, *, merged: bool) -> None:
         self.order, self.checkpoint = order, checkpoint
         self.about = about_model(checkpoint, adapter, order.name, order.licence)
+        self.text_about = self.about
+        if order.imatrix:
+            weighed = {"importance": f"mean squared inputs over questions and answers about faces ({NAME})"}
+            self.text_about = replace(self.about, provenance={**self.about.provenance, **weighed})
         self.names = Names(file_name(self.about.name), order.quant, order.mmproj_quant)
         check_absent(order.out, self.names, force=order.force)
         self.vocabulary: Vocabulary = read_vocabulary(order.checkpoint, checkpoint.text.vocabulary)
@@ -105,15 +116,17 @@ class _Plan:
         self.vision = list(vision_pieces(checkpoint, getattr(kinds, order.mmproj_quant)))
 
     def work(self) -> dict[str, int]:
-        """Bytes of each step."""
+        """Bytes of each step; of the importance matrix those that are read, not written."""
         found = {"image part": _bytes(self.vision), "language part": _bytes(self.text)}
+        if self.order.imatrix:
+            found[_MATRIX] = bytes_read(self.checkpoint)
         if self.order.quant in K_TYPES:
             found["quantising"] = int(_bytes(self.text) * K_TYPES[self.order.quant].share(self.first))
         return found
 
     def space(self) -> int:
         """Bytes that the disk must have while the work goes on."""
-        return sum(self.work().values())
+        return sum(count for step, count in self.work().items() if step != _MATRIX)
 
     def write_vision(self, work: Path, steps: Steps) -> list[Written]:
         embedding = None
@@ -136,17 +149,30 @@ class _Plan:
         quant, threads = self.order.quant, self.order.threads
         second = quant in K_TYPES
         writer = new_writer(self.checkpoint.text.architecture, self.order.split)
-        fields.text_fields(writer, self.checkpoint, self.about, self.first)
+        fields.text_fields(writer, self.checkpoint, self.text_about, self.first)
         self.vocabulary.write(writer)
         path = work / (self.names.between if second else self.names.language)
         files = write_file(writer, path, self.checkpoint, self.text, threads, steps.begin("language part"))
-        if not second:
-            return files
-        out = work / self.names.language
-        quantise(files[0].path, out, quant, threads, steps.begin("quantising"))
-        files[0].path.unlink()
+        return [self._quantised(files[0].path, work, steps)] if second else files
+
+    def _quantised(self, between: Path, work: Path, steps: Steps) -> Written:
+        quant, threads = self.order.quant, self.order.threads
+        out, matrix = work / self.names.language, None
+        if self.order.imatrix:
+            matrix = work / self.names.importance
+            self._weigh(between, matrix, steps)
+        quantise(between, out, quant, threads, steps.begin("quantising"), matrix)
+        for used in filter(None, (between, matrix)):
+            used.unlink()
         with out.open("rb") as file:
-            return [Written(out, hashlib.file_digest(file, "sha256").hexdigest())]
+            return Written(out, hashlib.file_digest(file, "sha256").hexdigest())
+
+    def _weigh(self, between: Path, matrix: Path, steps: Steps) -> None:
+        from facellm_converters.equality.runtime import Words
+
+        advance = steps.begin(_MATRIX)
+        with Words(between) as words:
+            write_importance(matrix, self.checkpoint, words, advance)
 
 
 def _adapter(order: Order) -> tuple[Adapter | None, Merge | None]:
@@ -165,6 +191,11 @@ def _check_order(order: Order) -> None:
             raise Unsupported(f"{option} {kind} is not known here.", f"One of: {', '.join(known)}.")
     if order.keep_adapter and order.adapter is None:
         raise ConversionError("--keep-adapter keeps an adapter apart, but none is given.", "Add --adapter FOLDER.")
+    if order.imatrix and order.quant not in K_TYPES:
+        raise Unsupported(
+            f"--quant {order.quant} does not use an importance matrix.",
+            f"Leave --imatrix out, or use {', '.join(K_TYPES)}.",
+        )
     if order.split and order.quant in K_TYPES:
         raise Unsupported(f"--quant {order.quant} is written as one file.", "Leave --split out, or use Q8_0.")
     if order.split and order.split < fields.LEAST_SPLIT:

@@ -36,6 +36,11 @@ class Names:
         return f"{self.stem}-between.gguf"
 
     @property
+    def importance(self) -> str:
+        """Of the importance matrix, which is removed too."""
+        return f"{self.stem}-importance.gguf"
+
+    @property
     def mmproj(self) -> str:
         """Of the image part."""
         return f"{self.stem}-mmproj-{self.mmproj_quant.lower()}.gguf"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from facellm_converters.layouts.checkpoint import Checkpoint
 
 #: A part of a prompt: one token's id, or an image's embeddings ``[tokens, width]``.
 Item = int | Values
+#: Told of every linear layer before it is computed: its weight's name, and the inputs ``[n, columns]``.
+Observer = Callable[[str, Values], None]
+
+#: A layer's linear map by its role, such as "mlp.up_proj", of inputs ``[n, columns]``.
+_Linear = Callable[[str, Values], Values]
 
 #: Numbers of the head that are in memory at once (32 MB).
 _HEAD_NUMBERS = 1 << 23
@@ -71,8 +77,10 @@ def logit_pieces(checkpoint: Checkpoint, hidden: Values) -> Iterator[Values]:
         yield found
 
 
-def hidden_states(checkpoint: Checkpoint, stretches: Sequence[Stretch]) -> list[Values]:
-    """What the head is given ``[n, width]``, for each stretch.
+def hidden_states(
+    checkpoint: Checkpoint, stretches: Sequence[Stretch], observe: Observer | None = None
+) -> list[Values]:
+    """What the head is given ``[n, width]``, for each stretch. ``observe`` must not change what it is told.
 
     Every weight is read once for all stretches: from a disk that is what takes the time.
     """
@@ -85,8 +93,9 @@ def hidden_states(checkpoint: Checkpoint, stretches: Sequence[Stretch]) -> list[
     by = turns(spec, np.concatenate(rows))
     for layer in range(spec.layers):
         start = f"language_model.layers.{layer}."
-        x += _attention(checkpoint, start, _normed(checkpoint, f"{start}input_layernorm", x), by, places)
-        x += _gated(checkpoint, start, _normed(checkpoint, f"{start}post_attention_layernorm", x))
+        linear_of = partial(_linear, checkpoint, start, observe)
+        x += _attention(checkpoint, start, _normed(checkpoint, f"{start}input_layernorm", x), by, places, linear_of)
+        x += _gated(_normed(checkpoint, f"{start}post_attention_layernorm", x), linear_of)
         checkpoint.tensors.release()
     x = _normed(checkpoint, "language_model.norm", x)
     return [x[place.start : place.stop] for place in places]
@@ -109,15 +118,25 @@ def _normed(checkpoint: Checkpoint, name: str, x: Values) -> Values:
     return rms_norm(x, checkpoint.read(f"{name}.weight"), checkpoint.text.eps)
 
 
+def _linear(checkpoint: Checkpoint, start: str, observe: Observer | None, role: str, x: Values) -> Values:
+    weight, bias = f"{start}{role}.weight", f"{start}{role}.bias"
+    if observe is not None:
+        observe(weight, x)
+    return linear(x, checkpoint.read(weight), checkpoint.read(bias) if bias in checkpoint else None)
+
+
 def _attention(
-    checkpoint: Checkpoint, start: str, x: Values, by: tuple[Values, Values], places: Sequence[_Place]
+    checkpoint: Checkpoint,
+    start: str,
+    x: Values,
+    by: tuple[Values, Values],
+    places: Sequence[_Place],
+    linear_of: _Linear,
 ) -> Values:
     spec = checkpoint.text
 
     def part(letter: str, heads: int) -> Values:
-        name = f"{start}self_attn.{letter}_proj"
-        bias = checkpoint.read(f"{name}.bias") if f"{name}.bias" in checkpoint else None
-        return linear(x, checkpoint.read(f"{name}.weight"), bias).reshape(len(x), heads, spec.head_dim)
+        return linear_of(f"self_attn.{letter}_proj", x).reshape(len(x), heads, spec.head_dim)
 
     q, k, v = part("q", spec.heads), part("k", spec.kv_heads), part("v", spec.kv_heads)
     if spec.architecture == "qwen3":
@@ -131,7 +150,7 @@ def _attention(
         own = slice(place.start, place.stop)
         keys, values = (np.concatenate([one[place.seen], one[own]]) for one in (k, v))
         found[own] = _causal(q[own], keys, values)
-    return linear(found.reshape(len(x), -1), checkpoint.read(f"{start}self_attn.o_proj.weight"))
+    return linear_of("self_attn.o_proj", found.reshape(len(x), -1))
 
 
 def _causal(q: Values, k: Values, v: Values) -> Values:
@@ -148,7 +167,7 @@ def _causal(q: Values, k: Values, v: Values) -> Values:
     return found
 
 
-def _gated(checkpoint: Checkpoint, start: str, x: Values) -> Values:
-    gate = activate(linear(x, checkpoint.read(f"{start}mlp.gate_proj.weight")), "silu")
-    gate *= linear(x, checkpoint.read(f"{start}mlp.up_proj.weight"))
-    return linear(gate, checkpoint.read(f"{start}mlp.down_proj.weight"))
+def _gated(x: Values, linear_of: _Linear) -> Values:
+    gate = activate(linear_of("mlp.gate_proj", x), "silu")
+    gate *= linear_of("mlp.up_proj", x)
+    return linear_of("mlp.down_proj", gate)

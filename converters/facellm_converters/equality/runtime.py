@@ -46,7 +46,48 @@ def _quiet(_level: int, _text: bytes, _data: Any) -> None:
 _LOG = llama_cpp.llama_log_callback(_quiet)
 
 
-class Pair:
+class _Vocabulary:
+    """How a loaded model cuts text."""
+
+    _vocabulary: Any
+
+    @property
+    def opening(self) -> list[int]:
+        """What every prompt begins with: Llama's first token, nothing with Qwen."""
+        if not llama_cpp.llama_vocab_get_add_bos(self._vocabulary):
+            return []
+        return [int(llama_cpp.llama_vocab_bos(self._vocabulary))]
+
+    def tokens(self, text: str) -> list[int]:
+        """Ids of a text in which special tokens are written out; no beginning is added."""
+        raw = text.encode()
+        room = (llama_cpp.llama_token * (len(raw) + 8))()
+        count = llama_cpp.llama_tokenize(self._vocabulary, raw, len(raw), room, len(room), False, True)
+        return [int(one) for one in room[:count]]
+
+
+class Words(_Vocabulary):
+    """The vocabulary of a language GGUF, without its weights; a context manager.
+
+    Raises ``ConversionError`` where it does not load.
+    """
+
+    def __init__(self, language: Path) -> None:
+        llama_cpp.llama_log_set(_LOG, None)
+        llama_cpp.llama_backend_init()
+        self._model = _load_model(language, words_only=True)
+        self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        llama_cpp.llama_model_free(self._model)
+
+
+class Pair(_Vocabulary):
     """A language GGUF and its mmproj on the CPU; a context manager.
 
     Raises ``ConversionError`` where one of them does not load.
@@ -68,20 +109,6 @@ class Pair:
         self.width = int(llama_cpp.llama_model_n_embd(self._model))
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self._size = int(llama_cpp.llama_vocab_n_tokens(self._vocabulary))
-
-    @property
-    def opening(self) -> list[int]:
-        """What every prompt begins with: Llama's first token, nothing with Qwen."""
-        if not llama_cpp.llama_vocab_get_add_bos(self._vocabulary):
-            return []
-        return [int(llama_cpp.llama_vocab_bos(self._vocabulary))]
-
-    def tokens(self, text: str) -> list[int]:
-        """Ids of a text in which special tokens are written out; no beginning is added."""
-        raw = text.encode()
-        room = (llama_cpp.llama_token * (len(raw) + 8))()
-        count = llama_cpp.llama_tokenize(self._vocabulary, raw, len(raw), room, len(room), False, True)
-        return [int(one) for one in room[:count]]
 
     def image_tokens(self, picture: Picture) -> Values:
         """``[tokens, width]`` of one tile, uint8 RGB ``[side, side, 3]``."""
@@ -193,9 +220,9 @@ class Pair:
         self.close()
 
 
-def _load_model(path: Path) -> Any:
+def _load_model(path: Path, *, words_only: bool = False) -> Any:
     parameters = llama_cpp.llama_model_default_params()
-    parameters.n_gpu_layers = 0
+    parameters.n_gpu_layers, parameters.vocab_only = 0, words_only
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     if not model:
         raise ConversionError(f"llama.cpp cannot load {path.name}.", "See facellm inspect, or convert it again.")

@@ -44,9 +44,15 @@ K_TYPES = {
 }
 
 
-def quantise(source: Path, out: Path, kind: str, threads: int, advance: Callable[[int], None]) -> None:
-    """Raises ``ConversionError`` with llama.cpp's own words."""
+def quantise(
+    source: Path, out: Path, kind: str, threads: int, advance: Callable[[int], None], importance: Path | None = None
+) -> None:
+    """``importance``: a file that :mod:`facellm_converters.importance` wrote.
+
+    Raises ``ConversionError`` with llama.cpp's own words.
+    """
     command = child_command(_PROGRAM, str(source), str(out), str(int(K_TYPES[kind].number)), str(threads))
+    command += [str(importance)] if importance is not None else []
     nothing = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE) as child:
         try:

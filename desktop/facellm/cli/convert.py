@@ -32,6 +32,9 @@ def convert(
     out: Annotated[Path | None, typer.Option(help="Folder for the files; without it, where models are found.")] = None,
     quant: Annotated[str, typer.Option(help="F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M or IQ4_XS.")] = "Q8_0",
     mmproj_quant: Annotated[str, typer.Option(help="Of the image part: F32, F16, BF16 or Q8_0.")] = "F16",
+    imatrix: Annotated[
+        bool, typer.Option("--imatrix", help="Weigh Q6_K … IQ4_XS by what faces' questions use.")
+    ] = False,
     adapter: Annotated[Path | None, typer.Option(help="Folder of a PEFT LoRA adapter, merged in.")] = None,
     keep_adapter: Annotated[bool, typer.Option("--keep-adapter", help="Keep it apart, as a file of its own.")] = False,
     name: Annotated[str, typer.Option(help="The model's name; without it, the checkpoint's.")] = "",
@@ -57,7 +60,7 @@ def convert(
         folder = resolve(checkpoint, revision=revision or None, cache=None, tell=bar)
         order = Order(
             folder, where, quant.upper(), mmproj_quant.upper(), adapter, keep_adapter, name, licence, _bytes(split),
-            force, self_test,
+            force, self_test, imatrix=imatrix,
         )  # fmt: skip
         done = run(order, bar)
         report = _compared(folder, adapter, done, progress) if verify else None
