@@ -43,14 +43,17 @@ def shaken(model: Any, seed: int = 1) -> Any:
     return model.eval()
 
 
-def internvl(folder: Path, language: str = "qwen2", *, dtype: Any = torch.float32, shards: str = "5GB") -> Any:
-    """InternVL3 ("qwen2") or 3.5 ("qwen3") in the ``-hf`` layout; returns the model."""
+def internvl(
+    folder: Path, language: str = "qwen2", *, dtype: Any = torch.float32, shards: str = "5GB", width: int = 64
+) -> Any:
+    """InternVL3 ("qwen2") or 3.5 ("qwen3") in the ``-hf`` layout, its language part ``width`` wide; returns the
+    model."""
     folder.mkdir(parents=True)
     qwen_tokenizer(folder)
     size = tokens(folder)
     sizes: dict[str, Any] = {
-        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "intermediate_size": 128, "vocab_size": size + 10, "max_position_embeddings": 4096, "rope_theta": 1e6,
+        "hidden_size": width, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "intermediate_size": 2 * width, "vocab_size": size + 10, "max_position_embeddings": 4096, "rope_theta": 1e6,
     }  # fmt: skip
     if language == "qwen3":
         text = Qwen3Config(head_dim=32, tie_word_embeddings=False, **sizes)
