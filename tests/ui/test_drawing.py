@@ -266,7 +266,7 @@ def test_b_is_face_b_where_there_is_one_and_then_control_b_draws(qtbot, bare: Ma
 def test_a_box_too_small_is_explained_and_the_card_comes_back(qtbot, bare: MainWindow, scenery: Path) -> None:
     open_photo(qtbot, bare, scenery)
     view = bare.stage.picture
-    bare.draw_box()
+    bare.intents.draw_box()
     corner = _drag(view, FaceBox(100, 100, 100, 8, 1.0))
     with qtbot.waitSignal(bare.studio.photo.failed, timeout=PHOTO_MS):
         QTest.mouseRelease(view, LEFT, pos=corner)
@@ -277,7 +277,7 @@ def test_a_box_too_small_is_explained_and_the_card_comes_back(qtbot, bare: MainW
 
 def test_another_photo_drops_what_was_being_drawn(qtbot, bare: MainWindow, scenery: Path, two_faces: Path) -> None:
     open_photo(qtbot, bare, scenery)
-    bare.draw_box()
+    bare.intents.draw_box()
     QTest.keyClick(bare.stage.picture, Qt.Key.Key_Return)
     open_photo(qtbot, bare, two_faces)
     assert not bare.stage.picture.drawing.active
@@ -290,7 +290,7 @@ def test_the_card_fits_over_a_narrow_picture(qtbot, bare: MainWindow, scenery: P
     stage = bare.stage
     stage.resize(width, 500)
     assert stage.rect().contains(stage.card.geometry())
-    bare.draw_box()
+    bare.intents.draw_box()
     assert stage.rect().contains(stage.hint.geometry())
     assert stage.hint.height() >= stage.hint.heightForWidth(stage.hint.width())
 

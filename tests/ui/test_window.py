@@ -109,7 +109,7 @@ def test_ask_answer_copy_and_what_the_model_received(
     prompt = window.facts.findChild(QPlainTextEdit)
     assert prompt.toPlainText() == view.exchange.prompt
     crop = tmp_path / "crop.png"
-    window.save_crop_to(str(crop))
+    window.intents.save_crop_to(str(crop))
     saved = QImage(str(crop)).convertToFormat(QImage.Format.Format_RGB888)
     tile = window.studio.photo.tile
     assert tile is not None

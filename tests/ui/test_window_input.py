@@ -60,7 +60,7 @@ def test_a_picture_in_the_clipboard_is_pasted(qtbot, bare: MainWindow, astronaut
 
 def test_an_empty_clipboard_is_explained(bare: MainWindow) -> None:
     QGuiApplication.clipboard().clear()
-    bare.paste_photo()
+    bare.intents.paste_photo()
     assert "clipboard" in bare.notice.text
 
 

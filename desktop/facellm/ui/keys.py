@@ -10,6 +10,7 @@ from PySide6.QtGui import QKeyEvent, QKeySequence, QShortcut
 from facellm.core.aspects import ASPECTS
 
 if TYPE_CHECKING:
+    from facellm.ui.intents import Intents
     from facellm.ui.window import MainWindow
 
 _NO_MODIFIER = (Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.KeypadModifier, Qt.KeyboardModifier.ShiftModifier)
@@ -29,25 +30,25 @@ def letter_of(event: QKeyEvent) -> str:
     return text.upper() if chooses and event.modifiers() in _NO_MODIFIER else ""
 
 
-def add_shortcuts(window: MainWindow) -> None:
+def add_shortcuts(window: MainWindow, intents: Intents) -> None:
     """The keys that work everywhere in ``window``."""
     standard = QKeySequence.StandardKey
     table = {
-        QKeySequence(standard.Open): window.open_photo,
-        QKeySequence(standard.Paste): window.paste_photo,
+        QKeySequence(standard.Open): intents.open_photo,
+        QKeySequence(standard.Paste): intents.paste_photo,
         QKeySequence(standard.Quit) if QKeySequence(standard.Quit).count() else QKeySequence("Ctrl+Q"): window.close,
-        QKeySequence("Esc"): window.escape,
-        QKeySequence("F1"): window.show_keys,
-        QKeySequence("Ctrl+L"): window.to_question,
-        QKeySequence("Ctrl+I"): window.toggle_received,
-        QKeySequence("Ctrl+B"): window.draw_box,
-        QKeySequence("Ctrl+PgDown"): window.choose_next,
-        QKeySequence("Ctrl+PgUp"): window.choose_previous,
-        QKeySequence("Alt+0"): window.choose_whole,
+        QKeySequence("Esc"): intents.escape,
+        QKeySequence("F1"): intents.show_keys,
+        QKeySequence("Ctrl+L"): intents.to_question,
+        QKeySequence("Ctrl+I"): intents.toggle_received,
+        QKeySequence("Ctrl+B"): intents.draw_box,
+        QKeySequence("Ctrl+PgDown"): intents.choose_next,
+        QKeySequence("Ctrl+PgUp"): intents.choose_previous,
+        QKeySequence("Alt+0"): intents.choose_whole,
     }
     for keys, intent in table.items():
         QShortcut(keys, window).activated.connect(intent)
     for number in range(1, len(ASPECTS) + 1):
         shortcut = QShortcut(QKeySequence(f"Alt+{number}"), window)
         shortcut.setProperty("preset", number)
-        shortcut.activated.connect(window.ask_preset_of_shortcut)
+        shortcut.activated.connect(intents.ask_preset_of_shortcut)

@@ -1,28 +1,21 @@
-"""The window: puts the panes together, shows what the presenters hold, and turns keys and drops into intents."""
+"""The window: puts the panes together and shows what the presenters hold; what the user wants is in ``intents``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QByteArray, QSettings, QSize, Qt
-from PySide6.QtGui import QCloseEvent, QImageWriter, QKeyEvent, QResizeEvent
-from PySide6.QtWidgets import (
-    QFileDialog,
-    QMainWindow,
-    QStackedWidget,
-    QVBoxLayout,
-    QWidget,
-)
+from PySide6.QtCore import QSettings, QSize, Qt
+from PySide6.QtGui import QCloseEvent, QKeyEvent, QResizeEvent
+from PySide6.QtWidgets import QMainWindow, QStackedWidget, QVBoxLayout, QWidget
 
-from facellm.core.faces import WHOLE
 from facellm.ui import reading, words
 from facellm.ui.inlet import Inlet
+from facellm.ui.intents import Intents
 from facellm.ui.keys import add_shortcuts, letter_of, preset_of
 from facellm.ui.panes.ask import AskPane
 from facellm.ui.panes.conversation import ConversationPane
 from facellm.ui.panes.facts import FactsPane
 from facellm.ui.panes.filmstrip import Filmstrip
-from facellm.ui.panes.keys import KeysCard
 from facellm.ui.panes.notice import NoticeBar
 from facellm.ui.panes.setup import SetupPane
 from facellm.ui.panes.split import Split
@@ -51,9 +44,10 @@ class MainWindow(QMainWindow):
         self.setAcceptDrops(True)
         self._make_panes()
         self._arrange()
-        self._inlet = Inlet(self, studio.photo, self.stage, self.notice)
+        self.inlet = Inlet(self, studio.photo, self.stage, self.notice)
+        self.intents = Intents(self)
         self._connect()
-        add_shortcuts(self)
+        add_shortcuts(self, self.intents)
         # Where the screen is small, or its pixels are large, all of the window is on it nevertheless.
         self.resize(_FIRST_SIZE.boundedTo(self.screen().availableSize() - _FRAME))
         geometry = settings.value("window/geometry")
@@ -66,7 +60,7 @@ class MainWindow(QMainWindow):
         """Load the model and open the photo named in ``argv``, in the background."""
         self.studio.engine.start()
         if argv:
-            self._inlet.open_paths([Path(argument) for argument in argv])
+            self.inlet.open_paths([Path(argument) for argument in argv])
 
     # ------------------------------------------------------------------ building
 
@@ -99,22 +93,22 @@ class MainWindow(QMainWindow):
         root.setFocus()
 
     def _connect(self) -> None:
-        studio = self.studio
+        studio, intents = self.studio, self.intents
         for button in (self.strip.open, self.stage.welcome.open):
-            button.clicked.connect(self.open_photo)
+            button.clicked.connect(intents.open_photo)
         for button in (self.strip.paste, self.stage.welcome.paste):
-            button.clicked.connect(self.paste_photo)
-        self.strip.keys.clicked.connect(self.show_keys)
+            button.clicked.connect(intents.paste_photo)
+        self.strip.keys.clicked.connect(intents.show_keys)
         self.stage.picture.face_clicked.connect(studio.photo.choose)
-        self.stage.card.acted.connect(self.choose_whole)
+        self.stage.card.acted.connect(intents.choose_whole)
         self.stage.picture.drawing.drawn.connect(studio.photo.draw)
         self.stage.picture.remove_clicked.connect(studio.photo.remove)
         self.filmstrip.chosen.connect(studio.photo.choose)
-        self.facts.save_crop.connect(self._save_crop)
+        self.facts.save_crop.connect(intents.save_crop)
         self.conversation.again.connect(studio.ask)
         self.ask.asked.connect(studio.ask)
         self.ask.stop.connect(studio.conversation.stop)
-        self.ask.field.picture_pasted.connect(self.paste_photo)
+        self.ask.field.picture_pasted.connect(intents.paste_photo)
         self.setup.build.connect(studio.engine.build)
         self.setup.build.connect(self.notice.mended)
         self.setup.cancel.connect(studio.engine.cancel_build)
@@ -130,77 +124,6 @@ class MainWindow(QMainWindow):
         studio.conversation.thread_changed.connect(self._thread_changed)
         studio.conversation.exchange_changed.connect(self._exchange_changed)
         studio.conversation.answering_changed.connect(self._answering_changed)
-
-    # ------------------------------------------------------------------ intents
-
-    def open_photo(self) -> None:
-        """Ask for a file and open it."""
-        self._inlet.choose_file()
-
-    def paste_photo(self) -> None:
-        """Open what the clipboard holds."""
-        self._inlet.paste()
-
-    def choose_whole(self) -> None:
-        """Talk about the whole picture."""
-        self.studio.photo.choose(WHOLE)
-        self.ask.field.setFocus(Qt.FocusReason.OtherFocusReason)
-
-    def draw_box(self) -> None:
-        """Wait for a box round a face that was missed."""
-        self.stage.picture.begin_drawing()
-
-    def choose_next(self) -> None:
-        """The next face."""
-        self.studio.photo.choose_next(1)
-
-    def choose_previous(self) -> None:
-        """The face before."""
-        self.studio.photo.choose_next(-1)
-
-    def ask_preset_of_shortcut(self) -> None:
-        """One of Alt+1 … Alt+8."""
-        shortcut = self.sender()
-        if shortcut is not None:
-            self.ask.ask_preset(shortcut.property("preset"))
-
-    def show_keys(self) -> None:
-        """The card with the keys, in the middle of the window."""
-        KeysCard(self).show_over(self)
-
-    def to_question(self) -> None:
-        """Put the cursor into the question field."""
-        self.ask.field.setFocus(Qt.FocusReason.ShortcutFocusReason)
-
-    def toggle_received(self) -> None:
-        """Fold or unfold what the model received."""
-        self.facts.fold.toggle()
-
-    def escape(self) -> None:
-        """Drop a box that is being drawn, or stop the answer; else leave the question field: letters choose faces."""
-        if self.stage.picture.drawing.active:
-            self.stage.picture.drawing.end()
-        elif self.studio.conversation.running:
-            self.studio.conversation.stop()
-        else:
-            self.stage.picture.setFocus(Qt.FocusReason.OtherFocusReason)
-
-    def _save_crop(self) -> None:
-        crop, opened = self.facts.crop, self.studio.photo.opened
-        if crop is None or opened is None:
-            return
-        name = f"{Path(opened.photo.name).stem}-{self.studio.photo.chosen}-{crop.width()}.png"
-        path, _ = QFileDialog.getSaveFileName(self, "Save what the model receives", name, "PNG picture (*.png)")
-        if path:
-            self.save_crop_to(path)
-
-    def save_crop_to(self, path: str) -> None:
-        """Write the crop as PNG, pixel by pixel; says so, or why not."""
-        crop = self.facts.crop
-        if crop is not None and QImageWriter(path, QByteArray(b"png")).write(crop):
-            self.notice.show_text(f"Saved {Path(path).name}.", kind="info")
-        else:
-            self.notice.show_text(f"{Path(path).name} could not be written.", "Choose another folder.")
 
     # ------------------------------------------------------------------ showing
 
@@ -283,13 +206,13 @@ class MainWindow(QMainWindow):
             self.ask.ask_preset(preset)
         elif letter := letter_of(event):
             if not self.studio.photo.choose_key(letter) and letter == "B":
-                self.draw_box()
+                self.intents.draw_box()
         elif event.key() in (Qt.Key.Key_Left, Qt.Key.Key_Right):
             self.studio.photo.choose_next(1 if event.key() == Qt.Key.Key_Right else -1)
         elif event.key() in (Qt.Key.Key_Delete, Qt.Key.Key_Backspace) and not event.isAutoRepeat():
             self.studio.photo.remove(self.studio.photo.chosen or "")
         elif event.text() == "/":
-            self.to_question()
+            self.intents.to_question()
         else:
             super().keyPressEvent(event)
 
