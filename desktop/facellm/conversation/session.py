@@ -52,6 +52,23 @@ class Session:
         self._tiles: dict[str, RgbImage] = {}
         self._threads: dict[tuple[str, tuple[str, ...]], list[Exchange]] = {}
 
+    def moved(self, client: EngineClient, tile: int) -> Session:
+        """A session like this over another model: photo, faces and letters, and what was asked is its context, too.
+
+        Faces are not looked for again. What the old one still runs ends in the threads of both; faces that are
+        added later are in the new one only.
+        """
+        session = Session(client, self._finder, tile)
+        session._photo, session._key = self._photo, self._key
+        session._faces, session._drawn = self._faces, self._drawn
+        session._threads = self._threads
+        return session
+
+    @property
+    def client(self) -> EngineClient:
+        """The engine that answers."""
+        return self._client
+
     def open(self, photo: Photo) -> list[Face]:
         """Make this the photo that is talked about, and find its faces, labelled from left to right.
 

@@ -9,8 +9,9 @@ from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QApplication
 
 from facellm import __version__
-from facellm.ui.backend import Backend, LocalBackend
+from facellm.ui.backend import LocalBackend
 from facellm.ui.interrupt import on_interrupt
+from facellm.ui.ports import Backend
 from facellm.ui.presenters.studio import Studio
 from facellm.ui.tasks import PoolRunner
 from facellm.ui.theme import RESOURCES, Theme
@@ -29,8 +30,8 @@ def make_application(argv: list[str]) -> QApplication:
 
 
 def make_window(backend: Backend, theme: Theme, settings: QSettings | None = None) -> MainWindow:
-    """The window over these parts: one thread for the engine, two for photos."""
-    studio = Studio(backend, PoolRunner(1), PoolRunner(2))
+    """The window over these parts: one thread for the engine, two for photos, two for what builds and imports."""
+    studio = Studio(backend, PoolRunner(1), PoolRunner(4))
     return MainWindow(studio, theme, settings or QSettings())
 
 

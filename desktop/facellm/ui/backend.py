@@ -1,104 +1,38 @@
 """The heavy parts behind the window, imported and made on first use and never in the GUI thread.
 
-One ``FaceFinder`` and one ``EngineClient`` live as long as the window; each photo gets its own ``Session``.
+One ``FaceFinder`` lives as long as the window, one ``EngineClient`` as long as its model is the chosen one; each photo
+gets its own ``Session``, which moves on to the next model.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from facellm.core.ask import Question
 from facellm.core.errors import FaceLLMError
 from facellm.core.faces import Face, FaceBox, Photo, RgbImage, next_label
 from facellm.core.package import ModelPackage
+from facellm.ui.ports import ModelEntry, Opened
 from facellm.ui.tasks import Emit
 
 if TYPE_CHECKING:
-    from PySide6.QtGui import QImage
-
     from facellm.conversation.session import Session
     from facellm.engine.client import EngineClient
     from facellm.engine.errors import EngineError
     from facellm.engine.protocol import AskEvent, EngineInfo, EngineOptions
+    from facellm.models.importing import ImportOrder
     from facellm.models.store import AssetStore
     from facellm.ui.build import Build, BuildNeeded
+    from facellm.ui.importing import Import
     from facellm.vision.finder import FaceFinder, FaceModels
 
 
 #: The side of a tile as long as no model says otherwise.
 _TILE = 224
-
-
-@dataclass(slots=True, eq=False)
-class Opened:
-    """A photo with its faces, those drawn by hand last. ``session`` is ``None`` as long as there is no model to ask.
-
-    ``shown``: what the window draws, scaled and converted here because a large photo takes 0.2 s.
-    """
-
-    photo: Photo
-    faces: tuple[Face, ...]
-    shown: QImage
-    session: Session | None = field(default=None, repr=False)
-    found: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.found = len(self.faces)
-
-    @property
-    def drawn(self) -> frozenset[str]:
-        """Letters of the faces that were drawn by hand: those that can be taken back."""
-        return frozenset(face.label for face in self.faces[self.found :])
-
-    def face(self, label: str) -> Face | None:
-        """The face with this letter; ``None`` for the whole picture."""
-        return next((face for face in self.faces if face.label == label), None)
-
-
-class Backend(Protocol):
-    """What presenters need. Everything may take long and is called from worker threads, except ``stop``
-    and ``new_build``.
-    """
-
-    def load(self, emit: Emit) -> EngineInfo:
-        """Find the model and load it; emits ``Loading``.
-
-        Raises ``BuildNeeded``, ``ModelMissing``, ``EngineError``.
-        """
-
-    def new_build(self) -> Build:
-        """What fetches and builds whatever is missing or damaged. At once; its ``run`` is for a worker's thread."""
-
-    def open_file(self, path: Path) -> Opened:
-        """Decode and find faces. Raises ``PhotoError``, and ``BuildNeeded`` without the parts that find faces."""
-
-    def open_bytes(self, data: bytes, name: str) -> Opened:
-        """The same for an encoded picture in memory."""
-
-    def add_face(self, opened: Opened, box: FaceBox) -> Face:
-        """The face in a box drawn by hand, added to ``opened`` with the next letter. Raises ``BoxError``."""
-
-    def remove_face(self, opened: Opened, label: str) -> None:
-        """Take back a face that was drawn by hand. Another or none of that letter: nothing happens."""
-
-    def tile(self, opened: Opened, label: str) -> RgbImage:
-        """What the model receives for this face or the whole picture, uint8 RGB ``[tile, tile, 3]``."""
-
-    def ask(self, opened: Opened, label: str, question: Question) -> Iterator[AskEvent]:
-        """Load where needed, then stream the answer. Raises ``EngineError``."""
-
-    def stop(self) -> None:
-        """End the running answer; at once, from any thread."""
-
-    def interrupt(self) -> None:
-        """The window closes: end the child process, so that waiting threads come back."""
-
-    def close(self) -> None:
-        """Let go of the face finder; nothing runs any more."""
 
 
 class LocalBackend:
@@ -114,23 +48,61 @@ class LocalBackend:
         face_models: FaceModels | None = None,
         options: EngineOptions | None = None,
     ) -> None:
-        self._model, self._package, self._face_models, self._options = model, package, face_models, options
-        self._lock = threading.Lock()
+        self._model = package.name if package is not None else model
+        self._given, self._face_models, self._options = package, face_models, options
+        self._finding = threading.Lock()
+        # Held for moments only: the GUI thread takes it, too.
+        self._choosing = threading.Lock()
+        self._parting = threading.Lock()
         # A face that is drawn while the photo gets its session must be in both.
         self._joining = threading.Lock()
+        self._package = package
         self._client: EngineClient | None = None
+        self._leaving: list[EngineClient] = []
         self._finder: FaceFinder | None = None
         self._closed = False
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    def models(self) -> tuple[ModelEntry, ...]:
+        from facellm.engine.package_check import stored_bytes
+
+        return tuple(
+            ModelEntry(package.name, package.title, stored_bytes(package.llm) + stored_bytes(package.mmproj))
+            for package in self._packages()
+        )
+
+    def use(self, name: str) -> None:
+        with self._choosing:
+            if self._client is not None:
+                self._leaving.append(self._client)
+            self._model, self._package, self._client = name, None, None
+
+    def let_go(self) -> None:
+        with self._parting:  # who comes second waits until the memory is free
+            for client in tuple(self._leaving):
+                client.close()
 
     def load(self, emit: Emit) -> EngineInfo:
         from facellm.engine.errors import EngineError
 
-        with self._lock:
+        left = tuple(self._leaving)
+        self.let_go()
+        with self._choosing:  # what ran for those before has ended: nothing starts their children again
+            self._leaving = [client for client in self._leaving if client not in left]
+        with self._finding:
             self._face_files()  # without them no photo can be opened: said now, and not when one is
         try:
             return self._engine().load(emit)
         except EngineError as error:
             raise self._as_damage(error) or error from error
+
+    def new_import(self, order: ImportOrder) -> Import:
+        from facellm.ui.importing import Import
+
+        return Import(order)
 
     def new_build(self) -> Build:
         from facellm.ui.build import Build
@@ -168,10 +140,11 @@ class LocalBackend:
     def tile(self, opened: Opened, label: str) -> RgbImage:
         from facellm.vision.crop import face_tile, whole_tile
 
-        if opened.session is not None:
-            return opened.session.tile_of(label)
-        face = opened.face(label)
-        side = self._package.tile if self._package is not None else _TILE
+        session = self._moved(opened)
+        if session is not None:
+            return session.tile_of(label)
+        face, package = opened.face(label), self._package
+        side = package.tile if package is not None else _TILE
         return whole_tile(opened.photo, side) if face is None else face_tile(opened.photo, face, side)
 
     def ask(self, opened: Opened, label: str, question: Question) -> Iterator[AskEvent]:
@@ -187,6 +160,7 @@ class LocalBackend:
         client = self._client
         if client is not None:
             client.close()
+        self.let_go()
 
     def close(self) -> None:
         self.interrupt()
@@ -206,39 +180,72 @@ class LocalBackend:
         return Opened(photo, tuple(faces), shown_image(photo.pixels), session)
 
     def _joined(self, opened: Opened) -> Session:
-        """The photo's session, made now where there was no model before, with the faces that were drawn meanwhile."""
+        """The photo's session with the model of now: made where there was no model before, with the faces that were
+        drawn meanwhile, or moved on from the model before.
+        """
+        self._engine()
+        session = self._moved(opened)
+        if session is not None:
+            return session
         with self._joining:
-            if opened.session is None:
-                session, _ = self._session(opened.photo)
-                for face in opened.faces[opened.found :]:
-                    session.restore(face)
-                opened.session = session
-            return opened.session
+            session, _ = self._session(opened.photo)
+            for face in opened.faces[opened.found :]:
+                session.restore(face)
+            opened.session = session
+            return session
+
+    def _moved(self, opened: Opened) -> Session | None:
+        """The photo's session, if it has one, over the model of now, if that was looked for already."""
+        with self._joining:
+            session, client = opened.session, self._client
+            if session is not None and client is not None and session.client is not client:
+                session = opened.session = session.moved(client, client.package.tile)
+            return session
 
     def _session(self, photo: Photo) -> tuple[Session, list[Face]]:
         from facellm.conversation.session import Session
 
         client = self._engine()
-        assert self._package is not None
-        session = Session(client, self._faces(), self._package.tile)
+        session = Session(client, self._faces(), client.package.tile)
         return session, session.open(photo)
 
     def _engine(self) -> EngineClient:
         from facellm.engine.client import EngineClient
-        from facellm.models.packages import find_package
 
-        with self._lock:
+        with self._choosing:
             if self._closed:
                 raise FaceLLMError("The window is closing.")
             if self._client is None:
-                self._package = self._package or find_package(self._model, self._store())
+                self._package = self._find()
                 self._client = EngineClient(self._package, self._options)
             return self._client
+
+    def _find(self) -> ModelPackage:
+        """The chosen model, under the title that it has in the list. Raises ``ModelMissing``."""
+        from facellm.models.packages import find_package
+
+        if self._given is not None and self._model == self._given.name:
+            return self._given
+        package = find_package(self._model, self._store())
+        listed = next((each for each in self._packages() if each.llm == package.llm), package)
+        return replace(package, title=listed.title)
+
+    def _packages(self) -> list[ModelPackage]:
+        """All models, those of the same title told apart by their names."""
+        from facellm.models.packages import list_packages
+
+        given = [self._given] if self._given is not None else []
+        found = [*given, *(each for each in list_packages(self._store()) if each.name not in {g.name for g in given})]
+        titles = [package.title for package in found]
+        return [
+            replace(each, title=f"{each.title} · {each.name}" if titles.count(each.title) > 1 else each.title)
+            for each in found
+        ]
 
     def _faces(self) -> FaceFinder:
         from facellm.vision.finder import FaceFinder
 
-        with self._lock:
+        with self._finding:
             if self._finder is None:
                 self._finder = FaceFinder(self._face_files())
             return self._finder
@@ -266,8 +273,8 @@ class LocalBackend:
         from facellm.models.nano.pair import NAME, damaged_files
         from facellm.ui.build import ModelDamaged
 
-        folder = self._store().models / NAME
-        if self._package is None or self._package.llm.parent != folder:
+        folder, package = self._store().models / NAME, self._package
+        if package is None or package.llm.parent != folder:
             return None
         # Damaged weights compute something else, as another runtime does: their hashes tell which it is.
         damaged = isinstance(error, RuntimeChanged) and damaged_files(folder)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from facellm.core.ask import Timings
 from facellm.core.faces import WHOLE
+from facellm.core.sizes import bytes_text
 
 
 def face_title(label: str | None) -> str:
@@ -36,6 +37,13 @@ def left(value: float | None) -> str:
     if value < 1:
         return "almost done"
     return f"about {value:.0f} s left" if value < 90 else f"about {value / 60:.0f} min left"
+
+
+def transfer(done: int, total: int, bytes_per_s: float, seconds_left: float | None) -> str:
+    """ "1.2 GB of 5.0 GB · 48 MB/s · about 80 s left"; what is not known is left out."""
+    moved = f"{bytes_text(done)} of {bytes_text(total)}" if total else bytes_text(done) if done else ""
+    speed = f"{bytes_text(round(bytes_per_s))}/s" if bytes_per_s >= 1 else ""
+    return " · ".join(filter(None, (moved, speed, left(seconds_left))))
 
 
 def plural(count: int, noun: str) -> str:

@@ -162,7 +162,12 @@ class ExchangeView(QWidget):
 
 
 def _caption(exchange: Exchange) -> str:
-    """The line under an answer: what it waits for, how fast it comes, what it cost."""
+    """The line under an answer: whose it is, where more than one model has answered, then ``_progress``."""
+    return " · ".join(filter(None, (exchange.model if exchange.says_model else "", _progress(exchange))))
+
+
+def _progress(exchange: Exchange) -> str:
+    """What the answer waits for, how fast it comes, what it cost."""
     match exchange.status:
         case Status.WAITING:
             return "Waiting…"

@@ -14,7 +14,7 @@ from facellm.core.ask import Answer, Question
 from facellm.core.errors import FaceLLMError
 
 if TYPE_CHECKING:
-    from facellm.ui.backend import Backend, Opened
+    from facellm.ui.ports import Backend, Opened
     from facellm.ui.tasks import Emit, Runner
 
 
@@ -38,7 +38,10 @@ _FINISHED = {"length": Status.LENGTH, "stopped": Status.STOPPED, "policy": Statu
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """A question and what is known of its answer so far. ``text`` is Markdown from the model: not trusted."""
+    """A question and what is known of its answer so far. ``text`` is Markdown from the model: not trusted.
+
+    ``says_model``: in this thread more than one has answered, so that each answer says whose it is.
+    """
 
     label: str
     question: str
@@ -50,6 +53,8 @@ class Exchange:
     image_cached: bool = False
     answer: Answer | None = None
     prompt: str = ""
+    model: str = ""
+    says_model: bool = False
     error: str = ""
     hint: str = ""
     loading: bool = field(default=False, repr=False)
@@ -160,7 +165,8 @@ class ConversationPresenter(QObject):
         if not exchange.running:
             return
         if isinstance(event, EngineInfo):
-            exchange.status = Status.LOOKING
+            exchange.status, exchange.model = Status.LOOKING, event.model
+            self._say_models(exchange.label)
         elif isinstance(event, Encoded):
             exchange.status, exchange.image_cached = Status.THINKING, event.cached
         elif isinstance(event, Token):
@@ -171,6 +177,14 @@ class ConversationPresenter(QObject):
             self._finish(exchange, _FINISHED.get(event.answer.finish, Status.DONE))
             return
         self.exchange_changed.emit(exchange)
+
+    def _say_models(self, label: str) -> None:
+        thread = [exchange for exchange in self._threads.get(label, ()) if exchange.model]
+        if len({exchange.model for exchange in thread}) > 1:
+            for exchange in thread:
+                if not exchange.says_model:
+                    exchange.says_model = True
+                    self.exchange_changed.emit(exchange)
 
     def _token(self, exchange: Exchange, text: str) -> None:
         now = time.monotonic()

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, cast
 from PySide6.QtCore import QObject, Signal
 
 from facellm.core.errors import FaceLLMError
+from facellm.ui.tasks import ignore
 
 if TYPE_CHECKING:
     from facellm.engine.protocol import EngineInfo, Loading
-    from facellm.ui.backend import Backend
     from facellm.ui.build import Build
-    from facellm.ui.tasks import Runner
+    from facellm.ui.ports import Backend
+    from facellm.ui.tasks import Emit, Runner
 
 #: An estimate made earlier than this jumps about (the first stage is over in milliseconds).
 _ESTIMATE_AFTER_S, _ESTIMATE_AFTER_FRACTION = 1.0, 0.05
@@ -52,23 +53,42 @@ class EngineState:
 
 
 class EnginePresenter(QObject):
-    """Loads, builds and restarts the model; the lane (one thread) is shared with the questions."""
+    """Loads, builds, restarts and changes the model; the lane (one thread) is shared with the questions.
+
+    What questions say of the engine counts only while the newest start has begun: before, it is of the model that goes.
+    """
 
     changed = Signal()
     built = Signal()
+    gone = Signal(object)
 
     def __init__(self, backend: Backend, lane: Runner, pool: Runner) -> None:
         super().__init__()
         self._backend, self._lane, self._pool = backend, lane, pool
         self._since = 0.0
+        self._newest = self._begun = 0
         self._build: Build | None = None
         self.state = EngineState()
 
     def start(self) -> None:
         """Load the model in the background; questions asked meanwhile wait behind it."""
         self._since = time.monotonic()
+        self._newest += 1
+        number = self._newest
         self._set(EngineState(Phase.LOOKING))
-        self._lane.run(self._backend.load, self.loaded, self.failed, self.loading)
+
+        def job(emit: Emit) -> EngineInfo:
+            emit(number)
+            return self._backend.load(emit)
+
+        self._lane.run(job, self.loaded, lambda error: self._not_started(number, error), self._start_event)
+
+    def switch(self) -> None:
+        """Another model was chosen: end the one before, whatever it does, and load."""
+        if self._build is not None:
+            self._build.cancel()
+        self._pool.run(lambda _: self._backend.let_go(), ignore, ignore)  # the lane may wait for its child
+        self.start()
 
     def restart(self) -> None:
         """After ``LOST`` or ``FAILED``: try again."""
@@ -92,6 +112,8 @@ class EnginePresenter(QObject):
 
     def loading(self, event: object) -> None:
         """A ``Loading`` event, of the start or of a question that had to start a fresh child."""
+        if self._begun != self._newest:
+            return
         step = cast("Loading", event)
         if self.state.phase is not Phase.LOADING or step.stage != self.state.stage:  # shares are of one stage each
             self._since = time.monotonic()
@@ -100,23 +122,41 @@ class EnginePresenter(QObject):
     def loaded(self, result: object) -> None:
         """The model is there; a question says so each time, so only news is announced."""
         info = cast("EngineInfo", result)
+        if self._begun != self._newest:
+            return
         if self.state.phase is not Phase.READY or self.state.info != info:
             self._set(EngineState(Phase.READY, info=info))
 
     def lost(self, error: FaceLLMError) -> None:
         """The child process ended in the middle of an answer."""
-        self._set(EngineState(Phase.LOST, message=str(error), hint=error.hint))
+        if self._begun == self._newest:
+            self._set(EngineState(Phase.LOST, message=str(error), hint=error.hint))
 
     def failed(self, error: FaceLLMError) -> None:
         """The model could not be loaded: at the start, or for a question that needed a fresh child."""
+        from facellm.models.nano.pair import NAME
         from facellm.models.packages import ModelMissing
         from facellm.ui.build import BuildNeeded, ModelDamaged
 
-        if isinstance(error, BuildNeeded | ModelMissing):  # that something was never built needs no red line
+        if self._begun != self._newest:
+            return
+        if isinstance(error, ModelMissing) and self._backend.model != NAME:  # another can answer
+            self.gone.emit(error)
+        elif isinstance(error, BuildNeeded | ModelMissing):  # that something was never built needs no red line
             told = (str(error), error.hint) if isinstance(error, ModelDamaged) else ("", "")
             self._set(EngineState(Phase.MISSING, message=told[0], hint=told[1]))
         else:
             self._set(EngineState(Phase.FAILED, message=str(error), hint=error.hint))
+
+    def _start_event(self, event: object) -> None:
+        if isinstance(event, int):
+            self._begun = event
+        else:
+            self.loading(event)
+
+    def _not_started(self, number: int, error: FaceLLMError) -> None:
+        if number == self._newest:
+            self.failed(error)
 
     def _building(self, event: object) -> None:
         if self._build is not None and self._build.cancelled:
@@ -133,6 +173,8 @@ class EnginePresenter(QObject):
         from facellm.ui.build import BuildCancelled
 
         self._build = None
+        if self.state.phase is not Phase.BUILDING:  # another model was chosen meanwhile
+            return
         message = "" if isinstance(error, BuildCancelled) else str(error)
         self._set(EngineState(Phase.MISSING, message=message, hint=error.hint))
 

@@ -12,7 +12,7 @@ from facellm.core.errors import FaceLLMError
 from facellm.core.faces import WHOLE, Face, FaceBox, RgbImage
 
 if TYPE_CHECKING:
-    from facellm.ui.backend import Backend, Opened
+    from facellm.ui.ports import Backend, Opened
     from facellm.ui.tasks import Job, Runner
 
 
@@ -155,7 +155,11 @@ class PhotoPresenter(QObject):
     def _choose(self, label: str | None) -> None:
         self.chosen, self.tile = label, None
         self.chosen_changed.emit()
-        opened = self.opened
+        self.renew_tile()
+
+    def renew_tile(self) -> None:
+        """Cut what is chosen again: another model may receive another size."""
+        opened, label = self.opened, self.chosen
         if label is None or opened is None:
             return
         self._pool.run(

@@ -1,31 +1,43 @@
-"""The window as a whole, without widgets: engine, photo and conversation joined, and the words they add up to."""
+"""The window as a whole, without widgets: models, photo and conversation joined, and the words they add up to."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QObject
+from PySide6.QtCore import QObject, Signal
 
+from facellm.core.errors import FaceLLMError
 from facellm.core.faces import WHOLE
 from facellm.ui import words
 from facellm.ui.presenters.conversation import ConversationPresenter, Exchange
 from facellm.ui.presenters.engine import EnginePresenter, Phase
+from facellm.ui.presenters.importing import ImportPresenter
+from facellm.ui.presenters.models import ModelsPresenter
 from facellm.ui.presenters.photo import PhotoPresenter
 
 if TYPE_CHECKING:
-    from facellm.ui.backend import Backend
+    from facellm.ui.importing import ImportedModel
+    from facellm.ui.ports import Backend
     from facellm.ui.tasks import Runner
 
 
 class Studio(QObject):
-    """``lane`` is one thread, for all that the engine does, in order; ``pool`` is for the rest."""
+    """``lane`` is one thread, for all that the engine does, in order; ``pool`` is for the rest.
+
+    ``model_gone`` has a sentence and what was done about it.
+    """
+
+    model_gone = Signal(str, str)
 
     def __init__(self, backend: Backend, lane: Runner, pool: Runner) -> None:
         super().__init__()
         self._backend, self._lane, self._pool = backend, lane, pool
         self.engine = EnginePresenter(backend, lane, pool)
+        self.models = ModelsPresenter(backend, pool)
+        self.importing = ImportPresenter(backend, pool)
         self.photo = PhotoPresenter(backend, pool)
+        self._answering = ""
         self.conversation = ConversationPresenter(backend, lane)
         self.photo.opened_changed.connect(self._photo_opened)
         self.conversation.engine_loading.connect(self.engine.loading)
@@ -33,7 +45,26 @@ class Studio(QObject):
         self.conversation.engine_lost.connect(self.engine.lost)
         self.conversation.engine_failed.connect(self.engine.failed)
         self.engine.built.connect(self.photo.retry)
+        self.engine.gone.connect(self._model_gone)
+        self.engine.changed.connect(self._engine_changed)
+        self.importing.imported.connect(self._imported)
         self.photo.removed.connect(self.conversation.forget)
+
+    def begin(self, model: str = "") -> None:
+        """Load the model of this name, else the embedded one, in the background."""
+        self.models.begin_with(model)
+        self.engine.start()
+        self.models.refresh()
+
+    def use(self, model: str) -> None:
+        """Have another model answer. What runs is stopped; the photo and all that was said stay, for it as well."""
+        if model != self.models.current or self.engine.state.phase not in (Phase.LOOKING, Phase.LOADING, Phase.READY):
+            self._change(model)
+
+    def use_imported(self) -> None:
+        """Have the model answer that was just imported, even in the place of its former files."""
+        self._change(self.importing.state.name)
+        self.importing.seen()
 
     @property
     def needs_model(self) -> bool:
@@ -101,6 +132,7 @@ class Studio(QObject):
         """Stop what runs, end the child process, wait for the threads."""
         self.conversation.stop()
         self.engine.cancel_build()
+        self.importing.cancel()
         self._backend.interrupt()
         self._lane.close()
         self._pool.close()
@@ -109,3 +141,26 @@ class Studio(QObject):
     def _photo_opened(self) -> None:
         if self.photo.opened is not None:
             self.conversation.reset(self.photo.opened)
+
+    def _change(self, model: str) -> None:
+        self.conversation.stop()
+        self.models.choose(model)
+        self.engine.switch()
+
+    def _model_gone(self, error: FaceLLMError) -> None:
+        from facellm.models.nano.pair import NAME
+
+        gone = self.models.current
+        self._change(NAME)
+        self.model_gone.emit(f"The model {gone} cannot be used: {error}", "The embedded one answers instead.")
+
+    def _engine_changed(self) -> None:
+        info = self.engine.state.info
+        if info is not None and info.model != self._answering:
+            self._answering = info.model
+            self.photo.renew_tile()
+
+    def _imported(self, _: ImportedModel) -> None:
+        self.models.refresh()
+        if self.needs_model:
+            self.use_imported()
