@@ -74,6 +74,18 @@ class LocalBackend:
             for package in self._packages()
         )
 
+    def models_folder(self) -> Path:
+        from facellm.models.store import StoreUnwritable
+
+        folder = self._store().models
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnwritable(
+                f"{folder} cannot be made: {error.strerror or error}.", "Mend the permissions of the folder above."
+            ) from error
+        return folder
+
     def use(self, name: str) -> None:
         with self._choosing:
             if self._client is not None:

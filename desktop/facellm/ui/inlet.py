@@ -1,10 +1,10 @@
-"""How photos come in: chosen in a dialog, dropped on the window, pasted."""
+"""How photos come in: chosen in a dialog, dropped on the window, pasted. A dropped model is passed on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QEvent, QMimeData, QObject, QUrl
+from PySide6.QtCore import QEvent, QMimeData, QObject, QUrl, Signal
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QImage
 from PySide6.QtWidgets import QFileDialog, QWidget
 
@@ -17,7 +17,12 @@ _FILTER = "Photos (*.jpg *.jpeg *.png *.webp *.heic *.heif *.tif *.tiff *.bmp *.
 
 
 class Inlet(QObject):
-    """Watches the window for drags; what it cannot take, it explains in the notice line."""
+    """Watches the window for drags; what it cannot take, it explains in the notice line.
+
+    ``model_given``: the path of a folder or a GGUF file, which is no photo.
+    """
+
+    model_given = Signal(str)
 
     def __init__(self, window: QWidget, photo: PhotoPresenter, stage: Stage, notice: NoticeBar) -> None:
         super().__init__(window)
@@ -50,7 +55,9 @@ class Inlet(QObject):
             return False
         paths = _files(mime)
         image = pixels.mime_image(mime)
-        if paths:
+        if models := [path for path in paths if path.is_dir() or path.suffix.lower() == ".gguf"]:
+            self.model_given.emit(str(_language_first(models)[0]))
+        elif paths:
             self.open_paths(paths)
         elif image is not None:
             self._open_image(image, name)
@@ -81,6 +88,11 @@ class Inlet(QObject):
 
 def _files(mime: QMimeData) -> list[Path]:
     return [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
+
+
+def _language_first(paths: list[Path]) -> list[Path]:
+    """Of a pair that is dropped together, the language file names the model."""
+    return sorted(paths, key=lambda path: "mmproj" in path.name.lower())
 
 
 def _promising(mime: QMimeData) -> bool:

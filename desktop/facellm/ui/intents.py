@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QByteArray, QObject, Qt
-from PySide6.QtGui import QImageWriter
+from PySide6.QtCore import QByteArray, QObject, Qt, QUrl
+from PySide6.QtGui import QDesktopServices, QImageWriter
 from PySide6.QtWidgets import QFileDialog
 
+from facellm.core.errors import FaceLLMError
 from facellm.core.faces import WHOLE
 from facellm.ui.panes.keys import KeysCard
 
@@ -67,14 +68,38 @@ class Intents(QObject):
         self._window.facts.fold.toggle()
 
     def escape(self) -> None:
-        """Drop a box that is being drawn, or stop the answer; else leave the question field: letters choose faces."""
+        """Close the card, drop a box that is being drawn, or stop the answer; else leave the question field: letters
+        choose faces.
+        """
         picture = self._window.stage.picture
-        if picture.drawing.active:
+        if self._window.importing.isVisible():
+            self._window.close_import()
+        elif picture.drawing.active:
             picture.drawing.end()
         elif self._studio.conversation.running:
             self._studio.conversation.stop()
         else:
             picture.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    def show_models(self) -> None:
+        """The menu of models, which is renewed while it is open."""
+        self._studio.models.refresh()
+        self._window.models_menu.open_below(self._window.strip.models)
+
+    def import_model(self, source: str = "") -> None:
+        """The card on which a model is brought in, with this source where one was given."""
+        self._window.open_import()
+        self._window.importing.take(source)
+
+    def open_models_folder(self) -> None:
+        """Show the folder of models in the file manager; says so where there is none."""
+        try:
+            folder = self._studio.models.folder()
+        except FaceLLMError as error:
+            self._window.notice.show_text(str(error), error.hint)
+            return
+        if not QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder))):
+            self._window.notice.show_text("No file manager shows the folder of models.", f"It is {folder}.", "warning")
 
     def save_crop(self) -> None:
         """Ask for a file and write there what the model receives."""

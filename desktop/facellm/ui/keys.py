@@ -8,6 +8,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeyEvent, QKeySequence, QShortcut
 
 from facellm.core.aspects import ASPECTS
+from facellm.ui.panes.models import IMPORT_KEYS
 
 if TYPE_CHECKING:
     from facellm.ui.intents import Intents
@@ -45,6 +46,7 @@ def add_shortcuts(window: MainWindow, intents: Intents) -> None:
         QKeySequence("Ctrl+PgDown"): intents.choose_next,
         QKeySequence("Ctrl+PgUp"): intents.choose_previous,
         QKeySequence("Alt+0"): intents.choose_whole,
+        QKeySequence(IMPORT_KEYS): intents.import_model,
     }
     for keys, intent in table.items():
         QShortcut(keys, window).activated.connect(intent)

@@ -58,7 +58,7 @@ class Opened:
 
 class Backend(Protocol):
     """What presenters need. Everything may take long and is called from worker threads, except ``stop``, ``use``,
-    ``new_build`` and ``new_import``.
+    ``models_folder``, ``new_build`` and ``new_import``.
     """
 
     @property
@@ -67,6 +67,9 @@ class Backend(Protocol):
 
     def models(self) -> tuple[ModelEntry, ...]:
         """The models on this computer, the embedded one first."""
+
+    def models_folder(self) -> Path:
+        """Where the user's models lie, made where it is not there. At once. Raises ``StoreUnwritable``."""
 
     def use(self, name: str) -> None:
         """From the next ``load`` on, this model answers. At once; the open photo and what was asked move along."""

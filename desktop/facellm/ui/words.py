@@ -46,6 +46,11 @@ def transfer(done: int, total: int, bytes_per_s: float, seconds_left: float | No
     return " · ".join(filter(None, (moved, speed, left(seconds_left))))
 
 
+def importing(name: str, fraction: float) -> str:
+    """ "Importing qwen… 34 %"."""
+    return f"Importing {name}…" + (f" {100 * fraction:.0f} %" if fraction > 0 else "")
+
+
 def plural(count: int, noun: str) -> str:
     """ "1 word", "3 words"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -6,6 +6,7 @@ from PySide6.QtCore import QRect, Qt
 from PySide6.QtGui import QMouseEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QStyle, QStyleOption, QWidget
 
+from facellm.ui.panes.models import IMPORT_KEYS
 from facellm.ui.parts import label
 
 KEYS = (
@@ -24,6 +25,7 @@ KEYS = (
     ("Shift+Enter", "new line in the question"),
     ("Esc", "drop a box; stop the answer; leave the question field"),
     ("Ctrl+I", "what the model received"),
+    (IMPORT_KEYS, "import a model"),
     ("F1", "this card"),
     ("Ctrl+Q", "quit"),
 )

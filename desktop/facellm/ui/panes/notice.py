@@ -23,27 +23,32 @@ class NoticeBar(QFrame):
 
     acted = Signal()
 
-    def __init__(self, theme: Theme, action: str = "", action_icon: str = "") -> None:
-        """``action``: the button's text, in the place of the one that dismisses."""
+    def __init__(self, theme: Theme, action: str = "", action_icon: str = "", dismissable: bool = False) -> None:
+        """``action``: the button's text, in the place of the one that dismisses, or beside it where ``dismissable``:
+        then it waits for either.
+        """
         super().__init__()
         self.setObjectName("notice")
-        self._kind = ""
+        self._kind, self._waits = "", dismissable
         self._fade = QTimer(self, singleShot=True, interval=INFO_MS)
         self._fade.timeout.connect(self._end_info)
         self._icon = IconLabel(theme, "info")
         self._text = Text()
+        buttons = []
         if action:
-            self.button = Button(theme, action, action_icon)
-            self.button.clicked.connect(self.acted)
-        else:
-            self.button = Button(theme, icon="close", kind="icon", name="Dismiss this message")
-            self.button.clicked.connect(self.hide)
+            buttons.append(Button(theme, action, action_icon))
+            buttons[0].clicked.connect(self.acted)
+        if not action or dismissable:
+            buttons.append(Button(theme, icon="close", kind="icon", name="Dismiss this message"))
+            buttons[-1].clicked.connect(self.hide)
+        self.button = buttons[0]
         row = QHBoxLayout(self)
         row.setContentsMargins(2 * GRID, GRID, 2 * GRID, GRID)
         row.setSpacing(12)
         row.addWidget(self._icon)
         row.addWidget(self._text, 1)
-        row.addWidget(self.button)
+        for button in buttons:
+            row.addWidget(button)
         self.hide()
 
     @property
@@ -59,7 +64,7 @@ class NoticeBar(QFrame):
         self.setProperty("kind", kind)
         restyle(self)
         self.show()
-        if kind == "info":
+        if kind == "info" and not self._waits:
             self._fade.start()
         else:
             self._fade.stop()

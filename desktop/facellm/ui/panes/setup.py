@@ -6,7 +6,7 @@ from PySide6.QtCore import QSize, Signal
 from PySide6.QtWidgets import QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from facellm.ui import words
-from facellm.ui.parts import Button, IconLabel, label, named
+from facellm.ui.parts import Button, Flow, IconLabel, label, named
 from facellm.ui.presenters.engine import EngineState, Phase
 from facellm.ui.scrolling import Scroll
 from facellm.ui.theme import GRID, Theme
@@ -18,10 +18,11 @@ _WHY = (
 
 
 class SetupPane(Scroll):
-    """``build`` and ``cancel`` are what the user wants."""
+    """``build``, ``cancel`` and ``import_wanted`` are what the user wants."""
 
     build = Signal()
     cancel = Signal()
+    import_wanted = Signal()
 
     def __init__(self, theme: Theme) -> None:
         super().__init__()
@@ -33,12 +34,11 @@ class SetupPane(Scroll):
         self._stage = label(role="caption")
         self.build_button = Button(theme, "Build the embedded model", "build", "primary")
         self.build_button.clicked.connect(self.build)
+        self.import_button = Button(theme, "Import a model…", "import")
+        self.import_button.clicked.connect(self.import_wanted)
         self.cancel_button = Button(theme, "Cancel", name="Cancel building the model")
         self.cancel_button.clicked.connect(self.cancel)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.build_button)
-        buttons.addWidget(self.cancel_button)
-        buttons.addStretch(1)
+        buttons = Flow((self.build_button, self.import_button, self.cancel_button))
         self.setObjectName("thread")
         body = named(QWidget(), "threadBody")
         self.setWidget(body)
@@ -53,7 +53,7 @@ class SetupPane(Scroll):
         column.addLayout(head)
         for part in (self._text, self._error, self._progress, self._stage):
             column.addWidget(part)
-        column.addLayout(buttons)
+        column.addWidget(buttons)
         column.addStretch(2)
 
     def sizeHint(self) -> QSize:
@@ -72,4 +72,5 @@ class SetupPane(Scroll):
         stage = state.stage[:1].upper() + state.stage[1:]
         self._stage.setText(" · ".join(filter(None, (stage, words.left(state.seconds_left)))))
         self.build_button.setVisible(not building)
+        self.import_button.setVisible(not building)
         self.cancel_button.setVisible(building)

@@ -8,8 +8,10 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QWidget
 
 from facellm.core.sizes import bytes_text
 from facellm.ui import words
+from facellm.ui.panes.models import ModelButton
 from facellm.ui.parts import Button, Elided, IconLabel, label, named
 from facellm.ui.presenters.engine import EngineState, Phase
+from facellm.ui.presenters.importing import ImportState
 from facellm.ui.theme import GRID, STRIP_HEIGHT, Theme
 
 #: Narrower than ``_ROOMY``, the model has a share of the strip and the photo keeps its own.
@@ -47,8 +49,9 @@ class Strip(QFrame):
         self.keys = Button(theme, icon="keys", kind="icon", name="Keyboard shortcuts")
         self.keys.setToolTip("Keyboard shortcuts  (F1)")
         self._photo = PhotoLine("secondary", Qt.TextElideMode.ElideMiddle)
-        self._dot = IconLabel(theme, "dot", "secondary", 12)
-        self._model = Elided("")
+        self.models = ModelButton(theme)
+        self._model = self.models.line
+        self._engine, self._import = EngineState(), ImportState()
         self._progress = QProgressBar(textVisible=False, maximum=1000)
         self._progress.setFixedWidth(96)
         self._progress.setAccessibleName("Progress of the model")
@@ -60,17 +63,18 @@ class Strip(QFrame):
         row.addSpacing(GRID)
         row.addWidget(self._photo, 1)
         row.addSpacing(GRID)
-        for part in (self._dot, self._model, self._progress):
-            row.addWidget(part)
+        row.addWidget(self.models)
+        row.addWidget(self._progress)
         row.addSpacing(GRID)
         row.addWidget(self._make_offline(theme), 0, Qt.AlignmentFlag.AlignVCenter)
         row.addWidget(self.keys)
-        self.show_engine(EngineState())
+        self.show_engine(self._engine)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         width = event.size().width()
         self._model.setMaximumWidth(_ANY_WIDTH if width >= _ROOMY else round(_MODEL_SHARE * width))
+        self.models.updateGeometry()
 
     def show_photo(self, text: str) -> None:
         """What is open: name, size, number of faces."""
@@ -78,17 +82,26 @@ class Strip(QFrame):
 
     def show_engine(self, state: EngineState) -> None:
         """The model line: a dot, words, and progress while something is on its way."""
-        self._model.set_full(model_line(state))
-        self._model.setToolTip(_model_details(state))
-        self._model.setAccessibleName(f"Model: {model_line(state)}")
         tokens = {Phase.READY: "good", Phase.LOST: "danger", Phase.FAILED: "danger", Phase.MISSING: "warning"}
-        self._dot.show_icon("dot", tokens.get(state.phase, "accent"))
-        self._progress.setVisible(state.fraction is not None)
-        self._progress.setValue(round(1000 * (state.fraction or 0.0)))
-        building = state.phase is Phase.BUILDING
-        self._offline_text.setText("fetching parts" if building else _OFFLINE)
-        self._offline.setToolTip(_FETCHING_WHY if building else _OFFLINE_WHY)
-        self._offline_icon.show_icon("shield", "warning" if building else "good")
+        self.models.show_line(model_line(state), _model_details(state), tokens.get(state.phase, "accent"))
+        self._engine = state
+        self._show_progress()
+
+    def show_import(self, state: ImportState) -> None:
+        """Progress of a model that is brought in, where none is being loaded."""
+        self._import = state
+        self._show_progress()
+
+    def _show_progress(self) -> None:
+        engine, comes = self._engine, self._import
+        fraction = engine.fraction if engine.fraction is not None else comes.fraction if comes.running else None
+        self._progress.setVisible(fraction is not None)
+        self._progress.setValue(round(1000 * (fraction or 0.0)))
+        self._progress.setToolTip(words.importing(comes.name, comes.fraction) if comes.running else "")
+        fetching = engine.phase is Phase.BUILDING or (comes.running and comes.fetches)
+        self._offline_text.setText("fetching parts" if fetching else _OFFLINE)
+        self._offline.setToolTip(_FETCHING_WHY if fetching else _OFFLINE_WHY)
+        self._offline_icon.show_icon("shield", "warning" if fetching else "good")
 
     def _make_offline(self, theme: Theme) -> QWidget:
         self._offline = named(QFrame(), "pill")

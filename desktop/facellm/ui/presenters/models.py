@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from PySide6.QtCore import QObject, Signal
@@ -32,6 +33,13 @@ class ModelsPresenter(QObject):
     def has(self, name: str) -> bool:
         """Whether a model of this name is in the list; letters' case does not tell two folders apart everywhere."""
         return name.casefold() in {entry.name.casefold() for entry in self.entries}
+
+    def folder(self) -> Path:
+        """Where the user's models lie, one folder each; made where there is none yet.
+
+        Raises ``StoreUnwritable``.
+        """
+        return self._backend.models_folder()
 
     def refresh(self) -> None:
         """Read the list again, off the GUI thread."""
