@@ -72,8 +72,8 @@ class Intents(QObject):
         choose faces.
         """
         picture = self._window.stage.picture
-        if self._window.importing.isVisible():
-            self._window.close_import()
+        if self._window.models.card.isVisible():
+            self._window.models.close_card()
         elif picture.drawing.active:
             picture.drawing.end()
         elif self._studio.conversation.running:
@@ -84,12 +84,12 @@ class Intents(QObject):
     def show_models(self) -> None:
         """The menu of models, which is renewed while it is open."""
         self._studio.models.refresh()
-        self._window.models_menu.open_below(self._window.strip.models)
+        self._window.models.menu.open_below(self._window.strip.models)
 
     def import_model(self, source: str = "") -> None:
         """The card on which a model is brought in, with this source where one was given."""
-        self._window.open_import()
-        self._window.importing.take(source)
+        self._window.models.open_card()
+        self._window.models.card.take(source)
 
     def open_models_folder(self) -> None:
         """Show the folder of models in the file manager; says so where there is none."""

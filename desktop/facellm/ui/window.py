@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSettings, QSize, Qt
 from PySide6.QtGui import QCloseEvent, QKeyEvent, QResizeEvent
@@ -13,12 +12,11 @@ from facellm.ui import reading, words
 from facellm.ui.inlet import Inlet
 from facellm.ui.intents import Intents
 from facellm.ui.keys import add_shortcuts, letter_of, preset_of
+from facellm.ui.models_side import ModelsSide
 from facellm.ui.panes.ask import AskPane
 from facellm.ui.panes.conversation import ConversationPane
 from facellm.ui.panes.facts import FactsPane
 from facellm.ui.panes.filmstrip import Filmstrip
-from facellm.ui.panes.importing import ImportPane
-from facellm.ui.panes.models import ModelsMenu
 from facellm.ui.panes.notice import NoticeBar
 from facellm.ui.panes.setup import SetupPane
 from facellm.ui.panes.split import Split
@@ -26,12 +24,8 @@ from facellm.ui.panes.stage import Stage
 from facellm.ui.panes.strip import Strip
 from facellm.ui.presenters.conversation import Exchange
 from facellm.ui.presenters.engine import Phase
-from facellm.ui.presenters.importing import ImportPhase
 from facellm.ui.presenters.studio import Studio
 from facellm.ui.theme import Theme
-
-if TYPE_CHECKING:
-    from facellm.ui.importing import ImportedModel
 
 _FIRST_SIZE, _LEAST_SIZE = QSize(1280, 820), QSize(640, 480)
 #: What a window's frame takes of the screen, about: the true one is known only once it is shown.
@@ -54,6 +48,7 @@ class MainWindow(QMainWindow):
         self.inlet = Inlet(self, studio.photo, self.stage, self.notice)
         self.intents = Intents(self)
         self._connect()
+        self.models.join()
         add_shortcuts(self, self.intents)
         # Where the screen is small, or its pixels are large, all of the window is on it nevertheless.
         self.resize(_FIRST_SIZE.boundedTo(self.screen().availableSize() - _FRAME))
@@ -62,12 +57,17 @@ class MainWindow(QMainWindow):
             self.restoreGeometry(geometry)
         self._photo_changed()
         self._engine_changed()
+        reading.set_tab_order(self._root)
 
     def begin(self, argv: list[str]) -> None:
         """Load the model and open the photo named in ``argv``, in the background."""
-        self.studio.begin(str(self._settings.value("model/name", "")))
+        self.studio.begin(self.models.remembered)
         if argv:
             self.inlet.open_paths([Path(argument) for argument in argv])
+
+    def take_focus(self) -> None:
+        """Nothing in particular has the focus: single keys reach the window."""
+        self._root.setFocus()
 
     # ------------------------------------------------------------------ building
 
@@ -76,9 +76,7 @@ class MainWindow(QMainWindow):
         self.strip = Strip(theme)
         self.notice = NoticeBar(theme)
         self.engine_notice = NoticeBar(theme, "Restart", "restart")
-        self.ready_notice = NoticeBar(theme, "Use it", "check", dismissable=True)
-        self.models_menu = ModelsMenu(self)
-        self.importing = ImportPane(theme, self.studio.models.has)
+        self.models = ModelsSide(self, theme, self._settings)
         self.stage = Stage(theme)
         self.filmstrip = Filmstrip(theme)
         self.facts = FactsPane(theme)
@@ -95,40 +93,16 @@ class MainWindow(QMainWindow):
         talk = _column(self._talk, self.ask)
         talk.setMinimumWidth(360)
         self._split = Split(left, self.facts, talk, self._settings)
-        self._pages = QStackedWidget()
-        self._pages.addWidget(self._split)
-        self._pages.addWidget(self.importing)
-        notices = (self.engine_notice, self.notice, self.ready_notice)
-        self._root = root = _column(self.strip, *notices, self._pages)
+        self.models.pages.addWidget(self._split)
+        notices = (self.engine_notice, self.notice, self.models.ready)
+        self._root = root = _column(self.strip, *notices, self.models.pages)
         root.setObjectName("root")
         # Nothing shows a focus ring before the first Tab, and single keys reach the window.
         root.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.setCentralWidget(root)
         root.setFocus()
 
-    def _connect_models(self) -> None:
-        studio, intents, menu, card = self.studio, self.intents, self.models_menu, self.importing
-        self.strip.models.clicked.connect(intents.show_models)
-        menu.chosen.connect(studio.use)
-        menu.import_wanted.connect(lambda: intents.import_model())
-        menu.folder_wanted.connect(intents.open_models_folder)
-        self.setup.import_wanted.connect(lambda: intents.import_model())
-        self.inlet.model_given.connect(intents.import_model)
-        card.look.connect(studio.importing.look)
-        card.start.connect(studio.importing.start)
-        card.cancel.connect(studio.importing.cancel)
-        card.use.connect(self._use_imported)
-        card.closed.connect(self.close_import)
-        self.ready_notice.acted.connect(self._use_imported)
-        studio.models.changed.connect(self._models_changed)
-        studio.models.chosen.connect(lambda name: self._settings.setValue("model/name", name))
-        studio.model_gone.connect(lambda text, hint: self.notice.show_text(text, hint, "warning"))
-        studio.importing.looked_changed.connect(lambda: card.show_looked(studio.importing.looked))
-        studio.importing.changed.connect(self._import_changed)
-        studio.importing.imported.connect(self._imported)
-
     def _connect(self) -> None:
-        self._connect_models()
         studio, intents = self.studio, self.intents
         for button in (self.strip.open, self.stage.welcome.open):
             button.clicked.connect(intents.open_photo)
@@ -161,49 +135,6 @@ class MainWindow(QMainWindow):
         studio.conversation.exchange_changed.connect(self._exchange_changed)
         studio.conversation.answering_changed.connect(self._answering_changed)
 
-    # ------------------------------------------------------------------ models
-
-    def open_import(self) -> None:
-        """Show the card on which a model is brought in, in the place of picture and conversation."""
-        self.studio.models.refresh()  # which names are taken
-        self.ready_notice.hide()
-        self._pages.setCurrentWidget(self.importing)
-        self.importing.set_focus()
-
-    def close_import(self) -> None:
-        """Back to picture and conversation. An import that runs goes on; what was typed is kept."""
-        self._pages.setCurrentWidget(self._split)
-        self._root.setFocus()
-        if not self.studio.importing.state.running:
-            self.studio.importing.seen()
-
-    def _use_imported(self) -> None:
-        self.ready_notice.hide()
-        self.studio.use_imported()
-        self.close_import()
-
-    def _models_changed(self) -> None:
-        self.models_menu.show_models(self.studio.models.entries, self.studio.models.current)
-        self.importing.renew()
-
-    def _import_changed(self) -> None:
-        state = self.studio.importing.state
-        self.strip.show_import(state)
-        self.importing.show_state(state)
-        self.models_menu.show_import(words.importing(state.name, state.fraction) if state.running else "")
-        if self.importing.isVisible():
-            return
-        if state.phase is ImportPhase.FAILED:
-            self.notice.show_text(f"{state.name} was not imported: {state.message}", state.hint)
-        elif state.phase is ImportPhase.DONE:
-            self.ready_notice.show_text(f"{state.title} is ready.", " ".join(state.notes), "info")
-
-    def _imported(self, model: ImportedModel) -> None:
-        if self.studio.importing.state.phase is ImportPhase.IDLE:  # there was no model before: it answers at once
-            self.ready_notice.hide()
-            self.close_import()
-            self.notice.show_text(f"{model.title} is ready.", " ".join(model.notes), "info")
-
     # ------------------------------------------------------------------ showing
 
     def _engine_changed(self) -> None:
@@ -224,7 +155,7 @@ class MainWindow(QMainWindow):
         self.strip.show_photo(self.studio.photo_line())
         if self.studio.photo.opening:
             self.notice.hide()
-            self.close_import()
+            self.models.close_card()
 
     def _photo_changed(self) -> None:
         self.filmstrip.setVisible(self.studio.photo.opened is not None)
@@ -282,7 +213,7 @@ class MainWindow(QMainWindow):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         """Single keys, when nothing that takes text has the focus."""
-        if self.importing.isVisible():
+        if self.models.card.isVisible():
             super().keyPressEvent(event)
         elif preset := preset_of(event):
             self.ask.ask_preset(preset)

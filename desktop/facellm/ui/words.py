@@ -41,7 +41,7 @@ def left(value: float | None) -> str:
 
 def transfer(done: int, total: int, bytes_per_s: float, seconds_left: float | None) -> str:
     """ "1.2 GB of 5.0 GB · 48 MB/s · about 80 s left"; what is not known is left out."""
-    moved = f"{bytes_text(done)} of {bytes_text(total)}" if total else bytes_text(done) if done else ""
+    moved = "" if not done else f"{bytes_text(done)} of {bytes_text(total)}" if total else bytes_text(done)
     speed = f"{bytes_text(round(bytes_per_s))}/s" if bytes_per_s >= 1 else ""
     return " · ".join(filter(None, (moved, speed, left(seconds_left))))
 

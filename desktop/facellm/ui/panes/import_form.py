@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import QTimer, Signal
-from PySide6.QtWidgets import QCheckBox, QComboBox, QFileDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from facellm.core.sizes import bytes_text
 from facellm.ui.aloud import say
+from facellm.ui.fields import Choice, Line, Tick, field, rows
 from facellm.ui.parts import Button, IconLabel, Text, label
 from facellm.ui.presenters.importing import Looked, hub_server
 from facellm.ui.theme import GRID, Theme
@@ -16,6 +17,7 @@ from facellm.ui.theme import GRID, Theme
 #: Shorter pauses are part of the typing.
 PAUSE_MS = 250
 SOURCE = "Folder, GGUF file, or hub id (owner/name)"
+_HINT = "Or drop it on this window. A GGUF pair is copied; a checkpoint is converted on this computer."
 
 
 class ImportForm(QWidget):
@@ -31,7 +33,7 @@ class ImportForm(QWidget):
         self._taken, self._looked = taken, Looked()
         self._pause = QTimer(self, singleShot=True, interval=PAUSE_MS)
         self._pause.timeout.connect(self._look)
-        self.source = self._line(SOURCE)
+        self.source = Line(SOURCE)
         self.source.textChanged.connect(self._typed)
         self.folder = Button(theme, "Folder…", name="Choose a folder with a model")
         self.folder.clicked.connect(self._choose_folder)
@@ -39,15 +41,17 @@ class ImportForm(QWidget):
         self.file.clicked.connect(self._choose_file)
         self._icon = IconLabel(theme, "check", "good", 16)
         self._what = Text()
+        self._hint = label(_HINT, role="secondary", wrap=True)
         self._about_hub = label(role="secondary", wrap=True)
-        self.quant = QComboBox()
-        self.quant.setAccessibleName("Quantisation")
-        self.adapter = self._line("LoRA adapter folder (optional)")
+        self.quant = Choice(theme, "Quantisation")
+        self.adapter = Line("LoRA adapter folder (optional)")
         self.adapter_folder = Button(theme, "Folder…", name="Choose a folder with a LoRA adapter")
         self.adapter_folder.clicked.connect(self._choose_adapter)
-        self.name = self._line("Name in the list of models")
+        self.name = Line("Name in the list of models")
         self.name.textChanged.connect(self.renew)
-        self.replace = QCheckBox("Replace the model of this name")
+        for line in (self.source, self.adapter, self.name):
+            line.returnPressed.connect(self.entered)
+        self.replace = Tick(theme, "Replace the model of this name")
         self.replace.toggled.connect(self.renew)
         self._arrange()
         self.show_looked(Looked())
@@ -109,24 +113,18 @@ class ImportForm(QWidget):
         known = bool(kind or self._looked.message)
         for part in (self._icon, self._what):
             part.setVisible(known)
+        self._hint.setVisible(not known)
         self._about_hub.setVisible(kind == "hub")
         self._converting.setVisible(kind in ("checkpoint", "hub"))
         self._naming.setVisible(bool(kind))
         self.replace.setVisible(self._taken(self.name.text().strip()))
         self.changed.emit()
 
-    def _line(self, name: str) -> QLineEdit:
-        line = QLineEdit()
-        line.setAccessibleName(name)
-        line.setAcceptDrops(False)  # the window takes a file as a file and not as text
-        line.returnPressed.connect(self.entered)
-        return line
-
     def _arrange(self) -> None:
-        self._converting = _rows(
-            _field("Quantisation", self.quant), _field(self.adapter.accessibleName(), self.adapter, self.adapter_folder)
+        self._converting = rows(
+            field("Quantisation", self.quant), field(self.adapter.accessibleName(), self.adapter, self.adapter_folder)
         )
-        self._naming = _rows(_field(self.name.accessibleName(), self.name), self.replace)
+        self._naming = rows(field(self.name.accessibleName(), self.name), self.replace)
         told = QHBoxLayout()
         told.setSpacing(GRID)
         told.addWidget(self._icon)
@@ -134,9 +132,9 @@ class ImportForm(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(12)
-        column.addWidget(_field(SOURCE, self.source, self.folder, self.file))
+        column.addWidget(field(SOURCE, self.source, self.folder, self.file))
         column.addLayout(told)
-        for part in (self._about_hub, self._converting, self._naming):
+        for part in (self._hint, self._about_hub, self._converting, self._naming):
             column.addWidget(part)
 
     def _offer_quants(self) -> None:
@@ -170,29 +168,3 @@ class ImportForm(QWidget):
             self.source.setText(path)
             self._pause.stop()
             self._look()
-
-
-def _field(caption: str, line: QWidget, *buttons: Button) -> QWidget:
-    """A caption above what it is of, with the buttons beside."""
-    result = QWidget()
-    column = QVBoxLayout(result)
-    column.setContentsMargins(0, 0, 0, 0)
-    column.setSpacing(4)
-    column.addWidget(label(caption, role="caption"))
-    row = QHBoxLayout()
-    row.setSpacing(GRID)
-    row.addWidget(line, 1)
-    for button in buttons:
-        row.addWidget(button)
-    column.addLayout(row)
-    return result
-
-
-def _rows(*parts: QWidget) -> QWidget:
-    result = QWidget()
-    column = QVBoxLayout(result)
-    column.setContentsMargins(0, 0, 0, 0)
-    column.setSpacing(12)
-    for part in parts:
-        column.addWidget(part)
-    return result

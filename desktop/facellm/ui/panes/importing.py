@@ -79,12 +79,14 @@ class ImportPane(Scroll):
 
     def show_state(self, state: ImportState) -> None:
         """How far the import is, or how it ended."""
-        if state.phase is not self._state.phase:
-            say(self, _news(state))
-            if state.phase is ImportPhase.DONE:
-                self.form.clear()
-        self._state = state
+        before, self._state = self._state.phase, state
+        if state.phase is ImportPhase.DONE and before is not state.phase:
+            self.form.clear()
         self._renew()
+        if state.phase is not before:
+            say(self, _news(state))
+            if self.isVisible():
+                self.set_focus()
 
     def _renew(self) -> None:
         state = self._state
@@ -96,13 +98,13 @@ class ImportPane(Scroll):
         self._error_text.show_text(f"{state.message} {state.hint}".strip())
         for part in (self._progress, self._step, self._moved):
             part.setVisible(running)
-        self._progress.setMaximum(1000 if state.total else 0)
+        self._progress.setMaximum(1000 if state.fraction else 0)  # else it only says that something goes on
         self._progress.setValue(round(1000 * state.fraction))
         step = "Cancelling" if state.cancelling else state.step
         self._step.setText(f"{step[:1].upper()}{step[1:]}…" if step else "")
         self._moved.setText(words.transfer(state.done, state.total, state.bytes_per_s, state.seconds_left))
-        self._notes.setVisible(done and bool(state.notes))
-        self._notes.show_text("\n".join(state.notes))
+        self._notes.setVisible(done)
+        self._notes.show_text("\n".join(("It is in the list of models.", *state.notes)))
         self.import_button.setVisible(not running and not done)
         self.import_button.setEnabled(self.form.complete)
         self.use_button.setVisible(done)
@@ -116,7 +118,6 @@ class ImportPane(Scroll):
 
     def _start(self) -> None:
         self.start.emit(self.form.order(), self.form.fetches)
-        self.set_focus()
 
     def _cancel(self) -> None:
         (self.cancel if self._state.running else self.closed).emit()
@@ -149,14 +150,13 @@ class ImportPane(Scroll):
         column.addLayout(buttons)
         page = named(QWidget(), "threadBody")
         rows = QVBoxLayout(page)
-        rows.setContentsMargins(2 * GRID, 2 * GRID, 2 * GRID, 2 * GRID)
+        rows.setContentsMargins(2 * GRID, 4 * GRID, 2 * GRID, 2 * GRID)  # at the top: it grows while one types
         row = QHBoxLayout()
         row.addStretch(1)
         row.addWidget(card, 1000)
         row.addStretch(1)
-        rows.addStretch(1)
         rows.addLayout(row)
-        rows.addStretch(2)
+        rows.addStretch(1)
         self.setWidget(page)
 
 
