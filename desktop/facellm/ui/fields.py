@@ -45,6 +45,7 @@ class Tick(QCheckBox):
 
     def __init__(self, theme: Theme, text: str) -> None:
         super().__init__(text)
+        self.setAccessibleName(text)
         self._theme = theme
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setIconSize(QSize(18, 18))
