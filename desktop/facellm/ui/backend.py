@@ -239,7 +239,9 @@ class LocalBackend:
         if self._given is not None and self._model == self._given.name:
             return self._given
         package = find_package(self._model, self._store())
-        listed = next((each for each in self._packages() if (each.name, each.llm) == (package.name, package.llm)), package)
+        listed = next(
+            (each for each in self._packages() if (each.name, each.llm) == (package.name, package.llm)), package
+        )
         return replace(package, title=listed.title)
 
     def _packages(self) -> list[ModelPackage]:

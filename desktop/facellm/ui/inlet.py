@@ -56,7 +56,7 @@ class Inlet(QObject):
         paths = _files(mime)
         image = pixels.mime_image(mime)
         if models := [path for path in paths if path.is_dir() or path.suffix.lower() == ".gguf"]:
-            self.model_given.emit(str(_language_first(models)[0]))
+            self.model_given.emit(str(models[0]))
         elif paths:
             self.open_paths(paths)
         elif image is not None:
@@ -88,11 +88,6 @@ class Inlet(QObject):
 
 def _files(mime: QMimeData) -> list[Path]:
     return [Path(url.toLocalFile()) for url in mime.urls() if url.isLocalFile()]
-
-
-def _language_first(paths: list[Path]) -> list[Path]:
-    """Of a pair that is dropped together, the language file names the model."""
-    return sorted(paths, key=lambda path: "mmproj" in path.name.lower())
 
 
 def _promising(mime: QMimeData) -> bool:

@@ -143,7 +143,8 @@ class EnginePresenter(QObject):
         if isinstance(error, ModelMissing) and self._backend.model != NAME:  # another can answer
             self.gone.emit(error)
         elif isinstance(error, BuildNeeded | ModelMissing):  # that something was never built needs no red line
-            told = (str(error), error.hint) if isinstance(error, ModelDamaged) else ("", "")
+            says = isinstance(error, ModelDamaged) or self._backend.model != NAME
+            told = (str(error), error.hint) if says else ("", "")
             self._set(EngineState(Phase.MISSING, message=told[0], hint=told[1]))
         else:
             self._set(EngineState(Phase.FAILED, message=str(error), hint=error.hint))
