@@ -109,6 +109,24 @@ def test_a_face_drawn_before_keeps_its_letter(session: Session, portrait: Photo)
     assert session.labels == ("A", "whole")
 
 
+def test_a_session_moves_on_to_another_model_with_all_that_it_knows(session: Session, nano: ModelPackage) -> None:
+    session.add(RIGHT)
+    list(session.ask("B", REFUSED))
+    before = session.tile_of("B")
+    with EngineClient(nano) as client:  # not started: nothing is asked
+        moved = session.moved(client, 2 * nano.tile)
+        assert moved.client is client
+        assert moved.labels == session.labels
+        assert moved.face("B") is session.face("B")
+        assert moved.thread("B") == session.thread("B")
+        assert moved.tile_of("B").shape == (2 * nano.tile, 2 * nano.tile, 3)
+        assert session.tile_of("B") is before
+        assert moved.add(LEFT).label == "C"
+        moved.remove("B")
+        assert moved.labels == ("A", "C", "whole")
+        assert moved.open(session.photo)[1:] == [moved.face("C")]
+
+
 def test_a_box_that_is_no_face_leaves_everything_as_it_was(session: Session) -> None:
     with pytest.raises(BoxError):
         session.add(FaceBox(9, 9, 3, 3, 1.0))

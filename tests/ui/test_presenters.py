@@ -12,6 +12,7 @@ import pytest
 
 from facellm.core.faces import WHOLE
 from facellm.core.package import ModelPackage
+from facellm.ui import words
 from facellm.ui.backend import LocalBackend
 from facellm.ui.presenters.engine import EngineState, Phase
 from facellm.ui.presenters.photo import PhotoPresenter
@@ -106,6 +107,29 @@ def test_a_time_left_is_only_told_when_it_can_be_known(studio: Studio, monkeypat
     now[0] = 103.0
     studio.engine.loading(Loading("vision", 0.5))  # another stage: nothing is known of it yet
     assert states[-1].seconds_left is None
+
+
+def test_speed_and_time_left_of_an_import_are_those_of_its_step(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from facellm.models.importing import ImportOrder
+    from facellm.ui.importing import Import, ImportStep
+
+    now = [100.0]
+    monkeypatch.setattr("facellm.ui.presenters.importing.time.monotonic", lambda: now[0])
+    importing, told = studio.importing, []
+    importing._import = Import(ImportOrder("faces/tiny"))  # not run: what it would say is said here
+    importing.changed.connect(
+        lambda: told.append((importing.state.fraction, importing.state.bytes_per_s, importing.state.seconds_left))
+    )
+    steps = [(0.0, 50, "fetching"), (0.5, 60, "fetching"), (2.0, 100, "fetching"), (2.5, 0, "converting")]
+    for seconds, done, step in steps:
+        now[0] = 100.0 + seconds
+        importing._step(ImportStep(step, done, 200))
+    # The 50 bytes that an earlier attempt had left were not fetched in this one.
+    assert told == [(0.25, 0.0, None), (0.3, 0.0, None), (0.5, 25.0, 4.0), (0.0, 0.0, None)]
+    assert words.transfer(1_200_000_000, 5_000_000_000, 48e6, 79.2) == "1.2 GB of 5.0 GB · 48 MB/s · about 79 s left"
+    assert words.transfer(0, 5_000_000_000, 0.0, None) == ""
 
 
 # ---------------------------------------------------------------- photo

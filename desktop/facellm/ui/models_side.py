@@ -59,6 +59,7 @@ class ModelsSide(QObject):
         studio.importing.looked_changed.connect(self._looked_changed)
         studio.importing.changed.connect(self._import_changed)
         studio.importing.imported.connect(self._imported)
+        self._models_changed()
 
     def open_card(self) -> None:
         """Show the card in the place of picture and conversation."""

@@ -67,7 +67,10 @@ class ImportPane(Scroll):
     def set_focus(self) -> None:
         """The cursor to where one goes on."""
         of_phase = {ImportPhase.RUNNING: self.cancel_button, ImportPhase.DONE: self.use_button}
-        of_phase.get(self._state.phase, self.form.source).setFocus(Qt.FocusReason.ShortcutFocusReason)
+        part: QWidget = of_phase.get(self._state.phase, self.form.source)
+        if self._state.phase is ImportPhase.FAILED and self.form.complete:
+            part = self.import_button  # below the error, which so is in sight
+        part.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def show_looked(self, looked: Looked) -> None:
         """What the source is, or why it is of no use."""

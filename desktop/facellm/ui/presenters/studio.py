@@ -150,9 +150,8 @@ class Studio(QObject):
     def _model_gone(self, error: FaceLLMError) -> None:
         from facellm.models.nano.pair import NAME
 
-        gone = self.models.current
         self._change(NAME)
-        self.model_gone.emit(f"The model {gone} cannot be used: {error}", "The embedded one answers instead.")
+        self.model_gone.emit(str(error), "The embedded one answers instead.")
 
     def _engine_changed(self) -> None:
         info = self.engine.state.info
