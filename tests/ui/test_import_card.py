@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, Qt, QUrl
+from PySide6.QtGui import QGuiApplication, QKeySequence
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
@@ -100,7 +101,8 @@ def test_a_pair_becomes_a_model_of_the_list_and_can_be_used(qtbot, window: MainW
     form.name.setText("mine")
     QTest.keyClick(form.name, Qt.Key.Key_Return)
     assert window.studio.importing.state.running
-    assert not form.isEnabled()
+    assert not form.source.isVisible()
+    assert form._what.isVisible()
     assert card.cancel_button.hasFocus()
     state = end(qtbot, window)
     assert (state.phase, state.name, state.message) == (ImportPhase.DONE, "mine", "")
@@ -212,7 +214,7 @@ def test_an_error_stands_in_the_card_and_what_was_typed_stays(qtbot, window: Mai
     assert card._error.isVisible()
     assert card._error_text.toPlainText() == f"{state.message} {state.hint}".strip()
     assert (form.source.text(), form.name.text()) == (str(pair), "mine")
-    assert form.isEnabled()
+    assert form.source.isVisible()
     assert card.import_button.hasFocus()
 
 
@@ -222,6 +224,7 @@ def test_a_cancelled_import_leaves_nothing(qtbot, window: MainWindow, home: Path
     card, form = card_of(window)
     QTest.keyClick(card.cancel_button, Qt.Key.Key_Return)
     assert card._step.text() == "Cancelling…"
+    assert card.close_button.hasFocus()
     assert end(qtbot, window).phase is ImportPhase.IDLE
     assert left(home) == []
     assert card.isVisible()
@@ -255,6 +258,7 @@ def test_a_hub_id_says_where_it_comes_from_and_the_strip_says_that_it_is_fetched
     assert window.strip._offline_text.text() == "offline"
     QTest.mouseClick(card.import_button, Qt.MouseButton.LeftButton)
     assert window.strip._offline_text.text() == "fetching parts"
+    assert form._about_hub.text() == "It is being fetched from 127.0.0.1:9. Photos stay on this computer."
     state = end(qtbot, window)
     assert state.phase is ImportPhase.FAILED
     assert window.strip._offline_text.text() == "offline"
@@ -275,6 +279,32 @@ def test_a_folder_or_a_gguf_dropped_on_the_window_opens_the_card(qtbot, bare: Ma
         qtbot.waitUntil(lambda source=source: bare.studio.importing.looked.source == source, timeout=PHOTO_MS)
         assert bare.studio.importing.looked.found is not None
         bare.models.close_card()
+
+
+def test_a_path_can_be_pasted_into_the_field(qtbot, bare: MainWindow, pair: Path) -> None:
+    bare.intents.import_model()
+    QGuiApplication.clipboard().setText(f'"{pair}"')
+    _, form = card_of(bare)
+    QTest.keySequence(form.source, QKeySequence(QKeySequence.StandardKey.Paste))
+    qtbot.waitUntil(lambda: bare.studio.importing.looked.found is not None, timeout=PHOTO_MS)
+    assert not bare.notice.isVisible()  # which would say that this is no photo
+
+
+def test_in_a_low_window_an_error_and_the_button_are_in_sight(
+    qtbot, bare: MainWindow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACELLM_OFFLINE", "1")
+    bare.resize(640, 480)
+    bare.intents.import_model()
+    card, _ = card_of(bare)
+    assert look(qtbot, bare, "faces/tiny").found is not None
+    assert card.import_button.isEnabled()
+    QTest.keyClick(card.import_button, Qt.Key.Key_Return)
+    assert card.cancel_button.visibleRegion().boundingRect() == card.cancel_button.rect()
+    assert card._progress.visibleRegion().boundingRect() == card._progress.rect()
+    assert end(qtbot, bare).phase is ImportPhase.FAILED
+    for part in (card._error, card.import_button):
+        qtbot.waitUntil(lambda part=part: part.visibleRegion().boundingRect() == part.rect(), timeout=PHOTO_MS)
 
 
 def test_a_photo_that_is_opened_is_shown(qtbot, bare: MainWindow, scenery: Path) -> None:

@@ -30,7 +30,7 @@ class ImportForm(QWidget):
     def __init__(self, theme: Theme, taken: Callable[[str], bool]) -> None:
         """``taken``: whether the list has a model of this name."""
         super().__init__()
-        self._taken, self._looked = taken, Looked()
+        self._taken, self._looked, self._running = taken, Looked(), False
         self._pause = QTimer(self, singleShot=True, interval=PAUSE_MS)
         self._pause.timeout.connect(self._look)
         self.source = Line(SOURCE)
@@ -99,9 +99,14 @@ class ImportForm(QWidget):
         else:
             self._what.show_text(f"{looked.message} {looked.hint}".strip())
         self._icon.show_icon(*(("check", "good") if found is not None else ("warning", "warning")))
-        self._about_hub.setText(f"It will be fetched from {hub_server()}. Photos stay on this computer.")
         self.renew()
         say(self._what, self._what.toPlainText())
+
+    def show_running(self, running: bool) -> None:
+        """While it runs only what is imported is shown; what was typed is there again afterwards."""
+        if running != self._running:
+            self._running = running
+            self.renew()
 
     @property
     def _kind(self) -> str:
@@ -110,17 +115,21 @@ class ImportForm(QWidget):
     def renew(self) -> None:
         """Show the fields that this source needs."""
         kind = self._kind
-        known = bool(kind or self._looked.message)
+        known, open_ = bool(kind or self._looked.message), not self._running
+        self._asking.setVisible(open_)
         for part in (self._icon, self._what):
             part.setVisible(known)
         self._hint.setVisible(not known)
+        fetched = "is being" if self._running else "will be"
+        self._about_hub.setText(f"It {fetched} fetched from {hub_server()}. Photos stay on this computer.")
         self._about_hub.setVisible(kind == "hub")
-        self._converting.setVisible(kind in ("checkpoint", "hub"))
-        self._naming.setVisible(bool(kind))
+        self._converting.setVisible(open_ and kind in ("checkpoint", "hub"))
+        self._naming.setVisible(open_ and bool(kind))
         self.replace.setVisible(self._taken(self.name.text().strip()))
         self.changed.emit()
 
     def _arrange(self) -> None:
+        self._asking = field(SOURCE, self.source, self.folder, self.file)
         self._converting = rows(
             field("Quantisation", self.quant), field(self.adapter.accessibleName(), self.adapter, self.adapter_folder)
         )
@@ -132,7 +141,7 @@ class ImportForm(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(12)
-        column.addWidget(field(SOURCE, self.source, self.folder, self.file))
+        column.addWidget(self._asking)
         column.addLayout(told)
         for part in (self._hint, self._about_hub, self._converting, self._naming):
             column.addWidget(part)

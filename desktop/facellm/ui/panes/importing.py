@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QFrame, QHBoxLayout, QProgressBar, QVBoxLayout, QWidget
 
 from facellm.ui import words
 from facellm.ui.aloud import say
@@ -54,6 +54,7 @@ class ImportPane(Scroll):
         self.cancel_button = Button(theme, "Cancel")
         self.cancel_button.clicked.connect(self._cancel)
         self._arrange(theme)
+        self.verticalScrollBar().rangeChanged.connect(self._grown)
         self._renew()
 
     def sizeHint(self) -> QSize:
@@ -96,16 +97,17 @@ class ImportPane(Scroll):
         running, done = state.running, state.phase is ImportPhase.DONE
         self._title.setText(_title(state))
         self.form.setVisible(not done)
-        self.form.setEnabled(not running)
+        self.form.show_running(running)
         self._error.setVisible(state.phase is ImportPhase.FAILED)
         self._error_text.show_text(f"{state.message} {state.hint}".strip())
-        for part in (self._progress, self._step, self._moved):
+        for part in (self._progress, self._step):
             part.setVisible(running)
         self._progress.setMaximum(1000 if state.fraction else 0)  # else it only says that something goes on
         self._progress.setValue(round(1000 * state.fraction))
         step = "Cancelling" if state.cancelling else state.step
         self._step.setText(f"{step[:1].upper()}{step[1:]}…" if step else "")
         self._moved.setText(words.transfer(state.done, state.total, state.bytes_per_s, state.seconds_left))
+        self._moved.setVisible(running and bool(self._moved.text()))
         self._notes.setVisible(done)
         self._notes.show_text("\n".join(("It is in the list of models.", *state.notes)))
         self.import_button.setVisible(not running and not done)
@@ -113,7 +115,13 @@ class ImportPane(Scroll):
         self.use_button.setVisible(done)
         self.cancel_button.setText("Close" if done else "Cancel")
         self.cancel_button.setAccessibleName("Cancel the import" if running else "Close this card")
+        if state.cancelling and self.cancel_button.hasFocus():
+            self.close_button.setFocus(Qt.FocusReason.OtherFocusReason)  # else Qt gives it to any other part
         self.cancel_button.setEnabled(not state.cancelling)
+
+    def _grown(self) -> None:
+        """There is more or less on the card: what has the focus stays in sight."""
+        self._show_focused(QApplication.focusWidget())
 
     def _enter(self) -> None:
         if self.import_button.isEnabled() and self.import_button.isVisible():

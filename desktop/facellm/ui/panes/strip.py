@@ -96,6 +96,8 @@ class Strip(QFrame):
         engine, comes = self._engine, self._import
         fraction = engine.fraction if engine.fraction is not None else comes.fraction if comes.running else None
         self._progress.setVisible(fraction is not None)
+        # An import whose size is not known only says that something goes on.
+        self._progress.setMaximum(1000 if engine.fraction is not None or fraction else 0)
         self._progress.setValue(round(1000 * (fraction or 0.0)))
         self._progress.setToolTip(words.importing(comes.name, comes.fraction) if comes.running else "")
         fetching = engine.phase is Phase.BUILDING or (comes.running and comes.fetches)
