@@ -110,7 +110,7 @@ def test_the_list_has_the_embedded_model_first_and_sizes(studio: Studio, nano: M
         ("second", SECOND, size),
     ]
     assert studio.models.current == "nano"
-    assert studio.models.has("Second")
+    assert [studio.models.taken(name) for name in ("second", "third", "nano", "")] == [True, False, False, False]
 
 
 def test_models_of_the_same_title_are_told_apart(studio: Studio, home: Path, nano: ModelPackage) -> None:

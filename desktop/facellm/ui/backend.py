@@ -86,6 +86,13 @@ class LocalBackend:
             ) from error
         return folder
 
+    def taken(self, name: str) -> bool:
+        from facellm.core.file_names import as_file_name
+        from facellm.models.nano.pair import NAME
+
+        folder = as_file_name(name)
+        return bool(folder) and folder.lower() != NAME and (self._store().models / folder).is_dir()
+
     def use(self, name: str) -> None:
         with self._choosing:
             if self._client is not None:

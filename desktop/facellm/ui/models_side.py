@@ -28,7 +28,7 @@ class ModelsSide(QObject):
         super().__init__(window)
         self._window, self._studio, self._settings = window, window.studio, settings
         self.menu = ModelsMenu(window)
-        self.card = ImportPane(theme, window.studio.models.has)
+        self.card = ImportPane(theme, window.studio.models.taken)
         self.ready = NoticeBar(theme, "Use it", "check", dismissable=True)
         self.pages = QStackedWidget()
 
@@ -63,7 +63,7 @@ class ModelsSide(QObject):
 
     def open_card(self) -> None:
         """Show the card in the place of picture and conversation."""
-        self._studio.models.refresh()  # which names are taken
+        self._studio.models.refresh()  # and so look again which names are taken
         self.ready.hide()
         self.pages.setCurrentWidget(self.card)
         self.card.set_focus()

@@ -58,7 +58,7 @@ class Opened:
 
 class Backend(Protocol):
     """What presenters need. Everything may take long and is called from worker threads, except ``stop``, ``use``,
-    ``models_folder``, ``new_build`` and ``new_import``.
+    ``taken``, ``models_folder``, ``new_build`` and ``new_import``.
     """
 
     @property
@@ -70,6 +70,9 @@ class Backend(Protocol):
 
     def models_folder(self) -> Path:
         """Where the user's models lie, made where it is not there. At once. Raises ``StoreUnwritable``."""
+
+    def taken(self, name: str) -> bool:
+        """Whether the models folder has something that an import of this name could replace, whole or not. At once."""
 
     def use(self, name: str) -> None:
         """From the next ``load`` on, this model answers. At once; the open photo and what was asked move along."""

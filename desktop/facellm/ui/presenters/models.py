@@ -30,9 +30,9 @@ class ModelsPresenter(QObject):
         """The name of the model that answers, or will once it is loaded."""
         return self._backend.model
 
-    def has(self, name: str) -> bool:
-        """Whether a model of this name is in the list; letters' case does not tell two folders apart everywhere."""
-        return name.casefold() in {entry.name.casefold() for entry in self.entries}
+    def taken(self, name: str) -> bool:
+        """Whether an import of this name would take the place of something."""
+        return self._backend.taken(name)
 
     def folder(self) -> Path:
         """Where the user's models lie, one folder each; made where there is none yet.
