@@ -16,6 +16,7 @@ from PySide6.QtWidgets import QApplication
 from facellm.core.faces import FaceBox
 from facellm.core.package import ModelPackage
 from facellm.core.sizes import bytes_text
+from facellm.models.store import AssetStore
 from facellm.ui import reading
 from facellm.ui.backend import LocalBackend
 from facellm.ui.presenters.conversation import Status
@@ -26,6 +27,7 @@ from facellm.ui.window import MainWindow
 from facellm.vision.finder import FaceModels
 from tests.ui.conftest import ANSWER_MS, ONE_THREAD, PHOTO_MS, Make
 from tests.ui.driving import open_photo, wait_for_answers
+from tests.ui.test_missing import add_parts
 
 NANO, SECOND = "FaceLLM-nano (embedded)", "Second"
 
@@ -259,6 +261,25 @@ def test_a_model_that_cannot_be_loaded_says_why_and_the_former_can_be_chosen(
     window.studio.ask("Is this person wearing glasses?")
     wait_for_answers(qtbot, window)
     assert window.studio.exchanges()[1].status is Status.DONE
+
+
+def test_while_the_embedded_model_is_built_another_can_be_chosen(
+    qtbot, window_of: Make, make_backend: Callable[[], LocalBackend], home: Path, assets: AssetStore
+) -> None:
+    shutil.rmtree(home / "models" / "nano")
+    add_parts(assets, home)
+    window = window_of(make_backend())
+    engine = window.studio.engine
+    qtbot.waitUntil(lambda: engine.state.phase is Phase.MISSING, timeout=PHOTO_MS)
+    engine.build()
+    build = engine._build
+    assert build is not None
+    window.studio.use("second")
+    ready(qtbot, window, SECOND)
+    assert build.cancelled
+    qtbot.waitUntil(lambda: build._process is None, timeout=PHOTO_MS)
+    assert engine.state.phase is Phase.READY
+    assert not list(home.glob("models/nano/*.gguf"))
 
 
 # ---------------------------------------------------------------- the next start

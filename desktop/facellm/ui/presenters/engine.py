@@ -87,6 +87,7 @@ class EnginePresenter(QObject):
         """Another model was chosen: end the one before, whatever it does, and load."""
         if self._build is not None:
             self._build.cancel()
+            self._build = None
         self._pool.run(lambda _: self._backend.let_go(), ignore, ignore)  # the lane may wait for its child
         self.start()
 
@@ -101,8 +102,13 @@ class EnginePresenter(QObject):
             return
         self._since = time.monotonic()
         self._set(EngineState(Phase.BUILDING, "Preparing", 0.0))
-        self._build = self._backend.new_build()
-        self._pool.run(self._build.run, self._built, self._not_built, self._building)
+        build = self._build = self._backend.new_build()
+        self._pool.run(
+            build.run,
+            lambda _: self._built(build),
+            lambda error: self._not_built(build, error),
+            self._building,
+        )
 
     def cancel_build(self) -> None:
         """Back to ``MISSING`` as soon as the build has ended; what was fetched is kept for the next attempt."""
@@ -160,22 +166,23 @@ class EnginePresenter(QObject):
             self.failed(error)
 
     def _building(self, event: object) -> None:
-        if self._build is not None and self._build.cancelled:
+        if self._build is None or self._build.cancelled:
             return
         stage, fraction = cast("tuple[str, float]", event)
         self._set(EngineState(Phase.BUILDING, stage, fraction, self._left(fraction)))
 
-    def _built(self, _: object) -> None:
-        self._build = None
-        self.start()
-        self.built.emit()
+    def _built(self, build: Build) -> None:
+        if build is self._build:  # else another model was chosen meanwhile
+            self._build = None
+            self.start()
+            self.built.emit()
 
-    def _not_built(self, error: FaceLLMError) -> None:
+    def _not_built(self, build: Build, error: FaceLLMError) -> None:
         from facellm.ui.build import BuildCancelled
 
-        self._build = None
-        if self.state.phase is not Phase.BUILDING:  # another model was chosen meanwhile
+        if build is not self._build:
             return
+        self._build = None
         message = "" if isinstance(error, BuildCancelled) else str(error)
         self._set(EngineState(Phase.MISSING, message=message, hint=error.hint))
 

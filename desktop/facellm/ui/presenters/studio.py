@@ -151,6 +151,7 @@ class Studio(QObject):
         from facellm.models.nano.pair import NAME
 
         self._change(NAME)
+        self.models.refresh()
         self.model_gone.emit(str(error), "The embedded one answers instead.")
 
     def _engine_changed(self) -> None:
