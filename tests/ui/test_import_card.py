@@ -14,7 +14,7 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
 from facellm.core.package import ModelPackage
-from facellm.models.importing import QUANTS
+from facellm.models.importing import QUANTS, ImportOrder
 from facellm.ui import reading
 from facellm.ui.backend import LocalBackend
 from facellm.ui.panes.import_form import ImportForm
@@ -344,6 +344,26 @@ def test_everything_on_the_card_can_be_reached_in_reading_order(
         assert part.accessibleName()
         assert part.visibleRegion().boundingRect() == part.rect()
         assert part.mapTo(bare, QPoint(part.width(), 0)).x() <= bare.width()
+
+
+def test_the_order_is_what_the_fields_say(qtbot, bare: MainWindow, pair: Path) -> None:
+    bare.intents.import_model()
+    card, form = card_of(bare)
+    started: list[object] = []
+    card.start.disconnect()
+    card.start.connect(lambda *order: started.append(order))
+    look(qtbot, bare, "faces/tiny@v2")
+    form.quant.setCurrentIndex(form.quant.findData("Q4_K_M"))
+    form.adapter.setText("~/lora")
+    form.name.clear()
+    QTest.keyClicks(form.name, "My Tiny")  # typed: it stays when the source is another
+    card.import_button.click()
+    look(qtbot, bare, pair)
+    card.import_button.click()
+    assert started == [
+        (ImportOrder("faces/tiny@v2", "My Tiny", quant="Q4_K_M", adapter="~/lora"), True),
+        (ImportOrder(str(pair), "My Tiny"), False),
+    ]
 
 
 def _language(folder: Path) -> str:
