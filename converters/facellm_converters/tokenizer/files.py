@@ -118,11 +118,12 @@ def _merges(merges: Any, pieces: Mapping[str, int]) -> tuple[tuple[str, str], ..
     pairs = []
     for merge in merges:
         pair = merge.split(" ") if isinstance(merge, str) else merge
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+        if not isinstance(pair, list) or list(map(type, pair)) != [str, str]:
             raise BadCheckpoint(f"The tokenizer's merge {merge!r} is no pair of pieces.", "Fetch it again.")
-        if pair[0] + pair[1] not in pieces:
+        left, right = pair
+        if left + right not in pieces:
             raise BadCheckpoint(f"The tokenizer's merge {merge!r} makes no piece of its own.", "Fetch it again.")
-        pairs.append((pair[0], pair[1]))
+        pairs.append((left, right))
     return tuple(pairs)
 
 

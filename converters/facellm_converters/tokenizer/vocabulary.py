@@ -95,7 +95,7 @@ def _byte_level(saved: Saved, texts: Mapping[int, str], special: Special, size: 
         )
     types = {index: _type_of_added(saved.added[index]) if index in saved.added else TokenType.NORMAL for index in texts}
     # A space within a piece would be read as the end of it; such pieces never meet a text, whose spaces are Ġ.
-    merges = tuple(" ".join(part.replace(" ", "Ġ") for part in pair) for pair in saved.merges)
+    merges = tuple(f"{left.replace(' ', 'Ġ')} {right.replace(' ', 'Ġ')}" for left, right in saved.merges)
     return Vocabulary("gpt2", pre, *_padded(texts, types, size), (), merges, special, False, read_template(saved))
 
 
@@ -170,8 +170,8 @@ def _padded(
         text = texts.get(index, f"[PAD{index}]")
         # llama.cpp compares such tokens with text whose spaces are spaces still.
         tokens.append(text.replace("▁", " ") if types.get(index) == TokenType.USER_DEFINED else text)
-    twice, times = Counter(tokens).most_common(1)[0]
-    if times > 1:
+    if len(set(tokens)) != len(tokens):
+        twice, _ = Counter(tokens).most_common(1)[0]
         raise BadCheckpoint(f"The tokenizer has more than one token {twice!r}.", "Save the tokenizer again.")
     try:
         "".join(tokens).encode()

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGUFWriter
 from numpy.typing import NDArray
 
 from facellm_converters.layouts.checkpoint import Checkpoint
 from facellm_converters.write.kinds import encode, same_bytes, stored_bytes
 from facellm_converters.write.plan import Piece
 from facellm_converters.write.sink import Sink
+from facellm_converters.write.writer import Writer
 
 #: Values in one piece of work: 1 MB as float32, which a core's own cache still holds. Twice as fast as 16 MB pieces.
 VALUES = 1 << 18
@@ -68,8 +68,8 @@ def write_file(
 
 
 def new_writer(architecture: str, split: int = 0) -> Any:
-    """A ``GGUFWriter``; ``split``: bytes of a shard, 0 for one file."""
-    return GGUFWriter(None, architecture, split_max_size=split)
+    """A ``Writer``; ``split``: bytes of a shard, 0 for one file."""
+    return Writer(None, architecture, split_max_size=split)
 
 
 def total(piece: Piece) -> int:
