@@ -27,10 +27,11 @@ from facellm_converters.tokenizer.vocabulary import Vocabulary, read_vocabulary
 from facellm_converters.write import fields, kinds
 from facellm_converters.write.kquants import K_TYPES, quantise
 from facellm_converters.write.plan import Piece, text_pieces, vision_pieces
+from facellm_converters.write.split import split_file
 from facellm_converters.write.stream import Written, new_writer, total, write_file
 
-#: A step's name.
-_MATRIX = "importance matrix"
+#: Steps that write nothing, or nothing that lies beside what was written before.
+_MATRIX, _SHARDS = "importance matrix", "shards"
 
 #: ``quant`` of the language part, and of the image part.
 TEXT_KINDS = (*fields.FILE_TYPES, *K_TYPES)
@@ -122,11 +123,13 @@ class _Plan:
             found[_MATRIX] = bytes_read(self.checkpoint)
         if self.order.quant in K_TYPES:
             found["quantising"] = int(_bytes(self.text) * K_TYPES[self.order.quant].share(self.first))
+            if self.order.split:
+                found[_SHARDS] = found["quantising"]
         return found
 
     def space(self) -> int:
         """Bytes that the disk must have while the work goes on."""
-        return sum(count for step, count in self.work().items() if step != _MATRIX)
+        return sum(count for step, count in self.work().items() if step not in (_MATRIX, _SHARDS))
 
     def write_vision(self, work: Path, steps: Steps) -> list[Written]:
         embedding = None
@@ -148,14 +151,14 @@ class _Plan:
     def write_text(self, work: Path, steps: Steps) -> list[Written]:
         quant, threads = self.order.quant, self.order.threads
         second = quant in K_TYPES
-        writer = new_writer(self.checkpoint.text.architecture, self.order.split)
+        writer = new_writer(self.checkpoint.text.architecture, 0 if second else self.order.split)
         fields.text_fields(writer, self.checkpoint, self.text_about, self.first)
         self.vocabulary.write(writer)
         path = work / (self.names.between if second else self.names.language)
         files = write_file(writer, path, self.checkpoint, self.text, threads, steps.begin("language part"))
-        return [self._quantised(files[0].path, work, steps)] if second else files
+        return self._quantised(files[0].path, work, steps) if second else files
 
-    def _quantised(self, between: Path, work: Path, steps: Steps) -> Written:
+    def _quantised(self, between: Path, work: Path, steps: Steps) -> list[Written]:
         quant, threads = self.order.quant, self.order.threads
         out, matrix = work / self.names.language, None
         if self.order.imatrix:
@@ -164,8 +167,13 @@ class _Plan:
         quantise(between, out, quant, threads, steps.begin("quantising"), matrix)
         for used in filter(None, (between, matrix)):
             used.unlink()
+        if self.order.split:
+            whole = out.rename(between)  # else the whole would be published beside its shards
+            shards = split_file(whole, out, self.order.split, steps.begin(_SHARDS))
+            whole.unlink()
+            return shards
         with out.open("rb") as file:
-            return Written(out, hashlib.file_digest(file, "sha256").hexdigest())
+            return [Written(out, hashlib.file_digest(file, "sha256").hexdigest())]
 
     def _weigh(self, between: Path, matrix: Path, steps: Steps) -> None:
         from facellm_converters.equality.runtime import Words
@@ -196,8 +204,6 @@ def _check_order(order: Order) -> None:
             f"--quant {order.quant} does not use an importance matrix.",
             f"Leave --imatrix out, or use {', '.join(K_TYPES)}.",
         )
-    if order.split and order.quant in K_TYPES:
-        raise Unsupported(f"--quant {order.quant} is written as one file.", "Leave --split out, or use Q8_0.")
     if order.split and order.split < fields.LEAST_SPLIT:
         raise ConversionError(f"Shards of {order.split:,} bytes are too small.", "Use 100k or more, such as 2G.")
 

@@ -134,3 +134,23 @@ def test_shards_are_found_by_their_first(models, tmp_path) -> None:
     assert "-00001-of-" in done.language.name
     assert len(list((tmp_path / "out").glob("*-of-*.gguf"))) > 2
     assert np.isfinite(seen(done, tmp_path)).all()
+
+
+def test_shards_of_a_k_quant_are_its_one_file(models, tmp_path) -> None:
+    _, folder = models["qwen2"]
+    one = pair(folder, tmp_path / "one", "Q4_K_M", "F16").language
+    done = convert(Order(folder, tmp_path / "out", "Q4_K_M", "F16", split=100_000), lambda *_: None)
+    shards = sorted((tmp_path / "out").glob("*-of-*.gguf"))
+    assert done.language == shards[0]
+    assert len(shards) > 1
+    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".gguf"] * (len(shards) + 1) + [".md"]
+    whole, first = GGUFReader(one), GGUFReader(shards[0])
+    kept = {name: field.contents() for name, field in first.fields.items() if "split." not in name}
+    for name, field in whole.fields.items():
+        assert name.startswith("GGUF.") or kept[name] == field.contents(), name
+    held = {tensor.name: tensor for shard in shards for tensor in GGUFReader(shard).tensors}
+    assert list(held) == [tensor.name for tensor in whole.tensors]
+    for tensor in whole.tensors:
+        assert held[tensor.name].tensor_type == tensor.tensor_type
+        assert held[tensor.name].data.tobytes() == tensor.data.tobytes()
+    assert np.isfinite(seen(done, tmp_path)).all()

@@ -17,9 +17,9 @@ class Writer(GGUFWriter):
     def _pack_val(
         self, val: Any, vtype: GGUFValueType, add_vtype: bool, sub_type: GGUFValueType | None = None
     ) -> bytes:
-        if vtype == GGUFValueType.ARRAY and add_vtype and sub_type is None and len(val) > _LONG:
+        if vtype == GGUFValueType.ARRAY and add_vtype and len(val) > _LONG:
             packed = _packed(val)
-            if packed is not None:
+            if packed is not None and sub_type in (None, packed[0]):
                 kind, items = packed
                 return struct.pack("<IIQ", vtype, kind, len(val)) + items
         return bytes(super()._pack_val(val, vtype, add_vtype, sub_type))

@@ -6,6 +6,7 @@ import ctypes
 import re
 from functools import lru_cache
 from typing import Any
+from unicodedata import normalize
 
 import llama_cpp
 
@@ -24,8 +25,12 @@ class Vocabulary:
         self._cut = lru_cache(maxsize=64)(self._cut_anew)
 
     def literal(self, text: str) -> list[int]:
-        """Token ids of ``text`` taken literally: control tokens spelled out in it stay ordinary words."""
-        return self._tokenize(text, special=False)
+        """Token ids of ``text`` taken literally: control tokens spelled out in it stay ordinary words.
+
+        Letters and their marks are composed first (NFC). Qwen's tokenizers do so and llama.cpp does not; macOS gives
+        file names and some input methods letters with the marks apart, which no model has met often.
+        """
+        return self._tokenize(normalize("NFC", text), special=False)
 
     def cut(self, template: str) -> tuple[str | int, ...]:
         """A piece of rendered template as runs of ordinary text (str) and control tokens (int) in order."""
