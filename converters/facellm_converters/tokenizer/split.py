@@ -86,7 +86,7 @@ def prefixes_space(normalizer: Sequence[Step], steps: Sequence[Step]) -> bool:
 
 
 def check_normalizer(normalizer: Sequence[Step]) -> None:
-    """Of a byte-level BPE. Qwen's NFC is let pass: llama.cpp composes nothing, so that a text must be given composed.
+    """Of a byte-level BPE. Qwen's NFC is let pass: llama.cpp composes nothing, the engine does.
 
     Raises ``Unsupported`` for any other.
     """
