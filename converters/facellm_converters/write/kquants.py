@@ -36,11 +36,12 @@ class KType:
 
 
 #: Bits: what ``facellm inspect`` says of InternVL3-1B's shapes, whose rows of 896 force wider types, rounded up.
+#: ``python3 run.py bench convert_costs`` prints them.
 K_TYPES = {
     "Q4_K_M": KType(LlamaFileType.MOSTLY_Q4_K_M, 6.4),
-    "Q5_K_M": KType(LlamaFileType.MOSTLY_Q5_K_M, 7.0),
-    "Q6_K": KType(LlamaFileType.MOSTLY_Q6_K, 8.6),
-    "IQ4_XS": KType(LlamaFileType.MOSTLY_IQ4_XS, 6.0),
+    "Q5_K_M": KType(LlamaFileType.MOSTLY_Q5_K_M, 6.8),
+    "Q6_K": KType(LlamaFileType.MOSTLY_Q6_K, 8.2),
+    "IQ4_XS": KType(LlamaFileType.MOSTLY_IQ4_XS, 5.7),
 }
 
 

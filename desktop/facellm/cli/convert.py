@@ -114,7 +114,7 @@ def require_converters() -> None:
     if missing:
         raise ConvertersMissing(
             f"Converting needs packages that are not installed ({', '.join(missing)}).",
-            "From a checkout run: python3 run.py setup training",
+            "From a checkout run: python3 run.py setup",
         )
 
 
