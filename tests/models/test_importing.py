@@ -180,7 +180,7 @@ def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
 
 def test_a_checkpoint(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "face-vl")
-    found = Found(SourceKind.CHECKPOINT, "face-vl", "face-vl", 100, "InternVLForConditionalGeneration, 1 shard")
+    found = Found(SourceKind.CHECKPOINT, "face-vl", "face-vl", 100, "InternVLForConditionalGeneration, one file")
     for one in (folder, folder / "config.json", folder / "model.safetensors"):
         assert recognise(str(one)) == found
 

@@ -249,7 +249,7 @@ def _checkpoint(folder: Path) -> Found:
                 f"Of {len(names)} shards {len(missing)} are missing: {_some(missing)}.", "Fetch or copy all of them."
             )
         weights = [folder / name for name in names]
-    shards = f"{len(weights)} shard{'s' if len(weights) > 1 else ''}"
+    shards = f"{len(weights)} shards" if len(weights) > 1 else "one file"
     size, name = sum(file.stat().st_size for file in weights), _checkpoint_name(folder.resolve())
     return Found(SourceKind.CHECKPOINT, name, _proposed(name), size, f"{architecture}, {shards}")
 
