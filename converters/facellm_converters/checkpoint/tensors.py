@@ -91,9 +91,14 @@ class Tensors:
         row = int(np.prod(info.shape[1:], dtype=np.int64))
         stop = info.rows if stop is None else min(stop, info.rows)
         count, shape = (row * (stop - start), (stop - start, *info.shape[1:])) if info.shape else (1, ())
-        place = file.begin + file.offsets[name] + start * row * kind.itemsize
+        place = self.offset(name) + start * row * kind.itemsize
         found: NDArray[Any] = np.frombuffer(file.memory, kind, count, place).reshape(shape)
         return found
+
+    def offset(self, name: str) -> int:
+        """Bytes before the tensor's values in its file."""
+        file = self._files[self.infos[name].file]
+        return file.begin + file.offsets[name]
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         return as_float32(self.raw(name, start, stop), self.infos[name].kind)

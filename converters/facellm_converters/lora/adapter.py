@@ -11,15 +11,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facellm_converters.checkpoint.json_file import read_json
-from facellm_converters.checkpoint.tensors import opened_file, some
+from facellm_converters.checkpoint.tensors import Tensors, opened_file, some
 from facellm_converters.errors import BadCheckpoint, Unsupported
 from facellm_converters.layouts.names import plain
 from facellm_converters.layouts.specs import Config
+from facellm_converters.lora.whole import Whole, whole
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -48,6 +50,7 @@ _ALTER_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 _FIRST = "Merge it with PEFT first."
 
 Matrix = NDArray[np.float32]
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Adapter:
 
     folder: Path
     loras: Mapping[str, Lora]
-    saved: Mapping[str, Matrix]
+    saved: Mapping[str, Whole]
     provenance: Mapping[str, str]
     digest: str
 
@@ -91,10 +94,7 @@ def read_adapter(folder: Path) -> Adapter:
     found = _Read({}, {}, {})
     with opened_file(folder / WEIGHTS) as tensors:
         for stored in tensors.infos:
-            values = tensors.read(stored)
-            if not np.isfinite(values).all():
-                raise BadCheckpoint(f"{stored} holds values that are not numbers.", "Its training diverged.")
-            found.take(stored, values)
+            found.take(stored, tensors)
     if not found.pairs and not found.saved:
         raise BadCheckpoint(f"{WEIGHTS} of {folder.name} is empty.", "Save the adapter again.")
     loras = {name: _lora(name, found.modules[name], pair, config) for name, pair in sorted(found.pairs.items())}
@@ -109,22 +109,32 @@ class _Read:
 
     pairs: dict[str, dict[str, Matrix]]
     modules: dict[str, str]
-    saved: dict[str, Matrix]
+    saved: dict[str, Whole]
 
-    def take(self, stored: str, values: Matrix) -> None:
+    def take(self, stored: str, tensors: Tensors) -> None:
         name = _PREFIX.sub("", stored)
         matrix = _MATRIX.match(name)
         if matrix:
             target = plain(f"{matrix[1]}.weight")
             self.modules[target] = matrix[1]
+            values = tensors.read(stored)
+            _check_numbers(values, stored)
             _put(self.pairs.setdefault(target, {}), f"{matrix[2] or ''}{matrix[3]}", values, stored)
         elif "lora_" in name:
             raise Unsupported(f"The adapter holds {stored}, which is not known here.", _FIRST)
         else:
-            _put(self.saved, plain(_SAVED.sub(".", name)), values, stored)
+            kept = whole(tensors, stored)
+            for _, piece in kept.pieces():
+                _check_numbers(piece, stored)
+            _put(self.saved, plain(_SAVED.sub(".", name)), kept, stored)
 
 
-def _put(into: dict[str, Matrix], key: str, values: Matrix, stored: str) -> None:
+def _check_numbers(values: Matrix, stored: str) -> None:
+    if not np.isfinite(values).all():
+        raise BadCheckpoint(f"{stored} holds values that are not numbers.", "Its training diverged.")
+
+
+def _put(into: dict[str, Kept], key: str, values: Kept, stored: str) -> None:
     if key in into:
         raise BadCheckpoint(f"{stored} is in the adapter twice, under two names.", "Save one adapter alone.")
     into[key] = values

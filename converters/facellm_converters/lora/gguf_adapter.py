@@ -13,6 +13,7 @@ from facellm_converters.errors import Unsupported
 from facellm_converters.layouts.checkpoint import Checkpoint
 from facellm_converters.lora.adapter import Adapter, Lora, Matrix
 from facellm_converters.lora.merge import Merged
+from facellm_converters.lora.whole import Whole
 from facellm_converters.write.plan import paired, text_name
 
 _MERGE = "Leave --keep-adapter out: then it is merged."
@@ -43,9 +44,12 @@ def write_adapter_gguf(adapter: Adapter, checkpoint: Checkpoint, path: Path) -> 
     writer.close()
 
 
-def _is_base(name: str, values: Matrix, checkpoint: Checkpoint) -> bool:
+def _is_base(name: str, values: Whole, checkpoint: Checkpoint) -> bool:
     """PEFT saves a table beside its own matrices, though the base holds the same."""
-    return name in checkpoint and np.array_equal(values, checkpoint.read(name))
+    return name in checkpoint and all(
+        np.array_equal(piece, checkpoint.read(name, start, start + len(np.atleast_1d(piece))))
+        for start, piece in values.pieces()
+    )
 
 
 def _matrices(name: str, lora: Lora, checkpoint: Checkpoint) -> tuple[Matrix, Matrix]:

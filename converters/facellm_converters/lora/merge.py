@@ -16,6 +16,7 @@ from facellm_converters.layouts.checkpoint import Merge
 from facellm_converters.layouts.names import Stored
 from facellm_converters.layouts.specs import Config
 from facellm_converters.lora.adapter import Adapter, Lora, Matrix
+from facellm_converters.lora.whole import Whole
 
 _HEAD, _TABLE = "lm_head.weight", "language_model.embed_tokens.weight"
 
@@ -35,7 +36,7 @@ class _Change:
 
     start: int
     stop: int
-    by: Lora | Matrix
+    by: Lora | Whole
 
     def apply(self, values: Matrix, first: int) -> None:
         """To a tensor's rows ``first:``."""
@@ -46,7 +47,7 @@ class _Change:
         if isinstance(self.by, Lora):
             values[into] += self.by.rows(*rows)
         else:
-            values[into] = self.by[slice(*rows)]
+            values[into] = self.by.rows(*rows)
 
 
 class Merged:
@@ -61,7 +62,7 @@ class Merged:
         own = "InternVLChatModel" in (config.get("architectures") or ())
         self._stored = naming.own(base.infos) if own else naming.shared(base.infos)
         self._changes: dict[str, list[_Change]] = {}
-        self._whole: dict[str, Matrix] = {}
+        self._whole: dict[str, Whole] = {}
         self._head: str | None = None  # the tensor that the head's values are, where it was the table
         self.infos: dict[str, TensorInfo] = dict(base.infos)
         tied = _HEAD not in self._stored or _is_tied(config, own)
@@ -80,7 +81,7 @@ class Merged:
         if name == _HEAD and self._head is not None:
             return self._base.read(self._head, start, stop)
         whole = self._whole.get(name)
-        values = self._base.read(name, start, stop) if whole is None else whole[start:stop].copy()
+        values = self._base.read(name, start, stop) if whole is None else whole.rows(start, stop)
         for change in self._changes.get(name, ()):
             change.apply(values, start)
         return values
@@ -114,7 +115,7 @@ class Merged:
     def _touches(self, name: str) -> bool:
         return self._stored[name].name in self._changes or self._stored[name].name in self._whole
 
-    def _change(self, name: str, by: Lora | Matrix, adapter: Adapter) -> None:
+    def _change(self, name: str, by: Lora | Whole, adapter: Adapter) -> None:
         for part, rows in _parts(name, by.shape):
             place = self._stored[part]
             info = self._base.infos[place.name]
@@ -127,7 +128,7 @@ class Merged:
                 self._whole[place.name] = piece
                 self.infos[place.name] = TensorInfo(MERGED, piece.shape, "F32")
 
-    def _give_head(self, values: Matrix, adapter: Adapter) -> None:
+    def _give_head(self, values: Whole, adapter: Adapter) -> None:
         _check_shape(_HEAD, values.shape, self._base.infos[self._stored[_TABLE].name].shape, adapter)
         self._drop_stored_head()
         self._whole[_HEAD] = values
@@ -160,11 +161,12 @@ def _parts(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Stored]]:
     yield from naming.own({name: TensorInfo(MERGED, shape, "F32")}).items()
 
 
-def _cut(by: Lora | Matrix, rows: Stored) -> Lora | Matrix:
+def _cut(by: Lora | Whole, rows: Stored) -> Lora | Whole:
     if rows.stop is None:
         return by
-    part = slice(rows.start, rows.stop)
-    return Lora(by.a, by.b[part], by.scale) if isinstance(by, Lora) else by[part]
+    if isinstance(by, Lora):
+        return Lora(by.a, by.b[rows.start : rows.stop], by.scale)
+    return by.part(rows.start, rows.stop)
 
 
 def _unused(names: list[str], count: int) -> str:
