@@ -23,6 +23,7 @@ from facellm.cli.importing import import_model
 from facellm.cli.inspect import inspect
 from facellm.cli.models import models_app
 from facellm.cli.output import show_error
+from facellm.cli.serve import serve
 from facellm.cli.train import checkpoint, evaluate_app, train
 from facellm.cli.unexpected import as_error, wants_traceback
 from facellm.core.child import run_if_child
@@ -83,6 +84,7 @@ app.command()(convert)
 app.command()(parity)
 app.command()(doctor)
 app.command()(inspect)
+app.command()(serve)
 app.command()(train)
 app.command()(checkpoint)
 app.add_typer(evaluate_app, name="evaluate")

@@ -12,6 +12,7 @@ from typing import Any
 
 import llama_cpp
 import numpy as np
+from numpy.typing import NDArray
 
 from facellm.core.ask import Answer, Question, Timings, Turn
 from facellm.core.faces import RgbImage
@@ -26,7 +27,17 @@ from facellm.engine.llama_eyes import Eyes
 from facellm.engine.llama_vocabulary import Vocabulary
 from facellm.engine.package_check import PackageHeaders, check_files, check_memory, stored_bytes
 from facellm.engine.prompts import Item, Prompt, Slot, tokenize
-from facellm.engine.protocol import AskEvent, AskRequest, Done, Encoded, EngineInfo, EngineOptions, Loading, Token
+from facellm.engine.protocol import (
+    AskEvent,
+    AskRequest,
+    Done,
+    Encoded,
+    EngineInfo,
+    EngineOptions,
+    Likely,
+    Loading,
+    Token,
+)
 from facellm.engine.sampling import Spelling, draw, goes_in_circles, log_softmax
 from facellm.engine.template import ChatTemplate
 from facellm.engine.threads import usable_cores
@@ -151,7 +162,10 @@ class Runtime:
                 tokens.append(token)
                 logprobs.append(float(scores[token]))
                 texts.append(spelling.add(self.vocabulary.piece(token)))
-                yield Token(texts[-1], logprobs[-1])
+                yield Token(texts[-1], logprobs[-1], self._likeliest(scores, request.top))
+                if any(stop in "".join(texts) for stop in request.stop):
+                    finish = "end"
+                    break
                 if len(tokens) >= limit or goes_in_circles(tokens):
                     finish = "length"
                     break
@@ -161,6 +175,16 @@ class Runtime:
         timings = start.timings(first_s, len(tokens), rest_s)
         yield Done(Answer("".join(texts).strip(), timings, finish, (), tuple(logprobs)), start.prompt.text)
 
+    def _likeliest(self, scores: NDArray[np.float32], count: int) -> tuple[Likely, ...]:
+        if not count:
+            return ()
+        best = [int(token) for token in np.argsort(-scores, kind="stable")[:count]]
+        spelled = [self.vocabulary.piece(token).decode("utf-8", "replace") for token in best]
+        return tuple(
+            Likely(text or self.vocabulary.text(token), float(scores[token]))
+            for text, token in zip(spelled, best, strict=True)
+        )
+
     # ---- parts of a question
 
     def _fitting(self, request: AskRequest, pictures: Sequence[Sequence[Item]]) -> Prompt:
@@ -169,7 +193,7 @@ class Runtime:
         room = self.context.size - max(1, min(request.max_tokens, int(self.context.size * ANSWER_SHARE)))
         history = request.history
         while True:
-            prompt = self._prompt(text, history, pictures)
+            prompt = self._prompt(text, history, pictures, request.system)
             if prompt.tokens <= room:
                 return prompt
             if not history:
@@ -179,12 +203,14 @@ class Runtime:
                 )
             history = history[TURNS_DROPPED:]
 
-    def _prompt(self, text: str, history: tuple[Turn, ...], pictures: Sequence[Sequence[Item]]) -> Prompt:
+    def _prompt(self, text: str, history: tuple[Turn, ...], pictures: Sequence[Sequence[Item]], system: str) -> Prompt:
         longest = self.context.size * CHARACTERS_PER_TOKEN
-        if len(text) > longest:
-            raise QuestionTooLong(f"The question has {len(text):,} characters.", "Ask a shorter question.")
+        if len(text) + len(system) > longest:
+            raise QuestionTooLong(
+                f"The question has {len(text) + len(system):,} characters.", "Ask a shorter question."
+            )
         history = tuple(Turn(turn.question[:longest], turn.answer[:longest]) for turn in history)
-        return tokenize(self._template.compose(text, history, len(pictures)), pictures, self.vocabulary)
+        return tokenize(self._template.compose(text, history, len(pictures), system), pictures, self.vocabulary)
 
     def _encode(self, prompt: Prompt, closed: bool) -> Encoded:
         """Encode what the KV state does not hold yet."""

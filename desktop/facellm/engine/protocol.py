@@ -47,7 +47,9 @@ class EngineInfo:
 class AskRequest:
     """``images``: uint8 ``[tile, tile, 3]`` each; ``history``: earlier turns about the same pictures.
 
-    ``temperature`` 0 takes the most probable token; otherwise ``seed`` makes the answer repeatable.
+    ``temperature`` 0 takes the most probable token; otherwise ``seed`` makes the answer repeatable. ``system``: what
+    the model is told before everything else. A free answer ends with the first of the texts ``stop`` that it comes to,
+    which is then its end. ``top``: so many of the likeliest tokens are given with each token of a free answer.
     """
 
     images: tuple[RgbImage, ...]
@@ -56,6 +58,9 @@ class AskRequest:
     max_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+    system: str = ""
+    stop: tuple[str, ...] = ()
+    top: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +82,23 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Likely:
+    """A token that could have come, as it is spelled, and its log-probability."""
+
+    text: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A piece of the answer (whole characters) and the log-probability of its last token.
 
-    The pieces of an answer joined and stripped are its text.
+    The pieces of an answer joined and stripped are its text. ``top``: see ``AskRequest``, the likeliest first.
     """
 
     text: str
     logprob: float
+    top: tuple[Likely, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,24 +63,23 @@ class ChatTemplate:
             raise BadModel(f"The model's chat template is broken: {error}", _HINT) from error
         self._names = {"bos_token": bos, "eos_token": eos, "add_generation_prompt": True, "enable_thinking": False}
 
-    def compose(self, question: str, history: Sequence[Turn], pictures: int) -> list[Piece]:
+    def compose(self, question: str, history: Sequence[Turn], pictures: int, system: str = "") -> list[Piece]:
         """The conversation as pieces in order; the pictures stand first in the first user turn, then a line end.
 
         Raises ``BadModel`` when the template cannot be rendered or leaves something out.
         """
         said = [text for turn in history for text in (turn.question, turn.answer)] + [question]
-        contents = [f"{_TEXT}{index}{_TEXT}" for index in range(len(said))]
-        if pictures:
-            contents[0] = "".join(f"{_IMAGE}{index}{_IMAGE}" for index in range(pictures)) + "\n" + contents[0]
+        said = [system, *said] if system else said
         reason = ""
-        # Most templates take a text; some only the list form of pictures and texts.
-        for form in (_as_text, _as_list):
-            rendered, reason = self._render([form(index, content) for index, content in enumerate(contents)], reason)
-            pieces = _cut(rendered, said)
-            spoken = [piece.text for piece in pieces if isinstance(piece, Said)]
-            seen = [piece.index for piece in pieces if isinstance(piece, Picture)]
-            if spoken == said and seen == list(range(pictures)):
-                return pieces
+        for messages in _ways(len(said), pictures, bool(system)):
+            # Most templates take a text; some only the list form of pictures and texts.
+            for form in (_as_text, _as_list):
+                rendered, reason = self._render([form(role, content) for role, content in messages], reason)
+                pieces = _cut(rendered, said)
+                spoken = [piece.text for piece in pieces if isinstance(piece, Said)]
+                seen = [piece.index for piece in pieces if isinstance(piece, Picture)]
+                if spoken == said and seen == list(range(pictures)):
+                    return pieces
         raise BadModel(f"The model's chat template leaves out pictures or questions. {reason}".strip(), _HINT)
 
     def _render(self, messages: list[Message], reason: str) -> tuple[str, str]:
@@ -97,16 +96,25 @@ def as_text(pieces: Sequence[Piece]) -> str:
     return "".join("<image>" if isinstance(piece, Picture) else piece.text for piece in pieces)
 
 
-def _as_text(index: int, content: str) -> Message:
-    return {"role": _role(index), "content": content}
+def _ways(texts: int, pictures: int, system: bool) -> list[list[tuple[str, str]]]:
+    """Roles and contents of the messages. Templates without a system message take that text before the question."""
+    marks = [f"{_TEXT}{index}{_TEXT}" for index in range(texts)]
+    images = "".join(f"{_IMAGE}{index}{_IMAGE}" for index in range(pictures)) + ("\n" if pictures else "")
+    spoken = marks[1:] if system else marks
+    turns = [("assistant" if index % 2 else "user", mark) for index, mark in enumerate(spoken)]
+    first, later = turns[0][1], turns[1:]
+    plain = [("user", images + first), *later]
+    if not system:
+        return [plain]
+    return [[("system", marks[0]), *plain], [("user", f"{images}{marks[0]}\n\n{first}"), *later]]
 
 
-def _as_list(index: int, content: str) -> Message:
-    return {"role": _role(index), "content": [{"type": "text", "text": content}]}
+def _as_text(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
 
 
-def _role(index: int) -> str:
-    return "assistant" if index % 2 else "user"
+def _as_list(role: str, content: str) -> Message:
+    return {"role": role, "content": [{"type": "text", "text": content}]}
 
 
 def _refuse(message: str) -> None:
