@@ -33,7 +33,8 @@ class Field:
 def read_format(value: Any, question: str) -> tuple[Field, ...]:
     """The closed questions of a JSON schema; none for free text. ``question``: what the user asked.
 
-    A property is asked by its description, its title, or (if it is the only one) by ``question``. Raises ``ApiError``.
+    A property is asked by its description; without one by ``question`` if it is the only one, else by its name.
+    Raises ``ApiError``.
     """
     if value is None or (isinstance(value, dict) and value.get("type") == "text"):
         return ()
@@ -55,7 +56,7 @@ def read_format(value: Any, question: str) -> tuple[Field, ...]:
 
 
 def _question(name: str, schema: Any, alone: str) -> str:
-    said = (schema.get("description") or schema.get("title")) if isinstance(schema, dict) else None
+    said = schema.get("description") if isinstance(schema, dict) else None
     return said if isinstance(said, str) else alone or f"{name.replace('_', ' ')}?"
 
 

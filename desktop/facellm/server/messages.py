@@ -15,6 +15,8 @@ from facellm.server.errors import ApiError
 
 #: More would fill any context, at 49 to 256 tokens each.
 MOST_PICTURES = 16
+#: Characters of all messages together: more than fits into a context of 8192 tokens.
+MOST_TEXT = 40_000
 _SYSTEM = ("system", "developer")
 _DATA_URL = re.compile(r"data:image/(?:png|jpeg|jpg|webp);base64,", re.IGNORECASE)
 _STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF")
@@ -56,6 +58,13 @@ def read_messages(value: Any) -> Talk:
     pictures = tuple(picture for one in spoken for picture in one.pictures)
     if len(pictures) > MOST_PICTURES:
         raise ApiError(f"There are {len(pictures)} pictures; at most {MOST_PICTURES} are taken.", param="messages")
+    if sum(len(one.text) for one in read) > MOST_TEXT:
+        raise ApiError(
+            f"The messages have more than {MOST_TEXT} characters.",
+            "Ask in fewer words.",
+            code="context_length_exceeded",
+            param="messages",
+        )
     if not spoken[-1].text.strip():
         raise ApiError("The question is empty.", "Write what you want to know.", param="messages")
     system = "\n".join(one.text for one in read[:first]).strip()
