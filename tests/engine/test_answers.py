@@ -204,3 +204,30 @@ def test_a_picture_of_another_type_is_refused(client: EngineClient) -> None:
     picture = np.zeros((224, 224, 3), np.float32)
     with pytest.raises(BadPicture, match="uint8"):
         list(client.ask(AskRequest((picture,), GLASSES)))  # type: ignore[arg-type]
+
+
+def test_a_stop_text_ends_an_answer_and_is_its_end(client: EngineClient, faces: tuple[RgbImage, ...]) -> None:
+    question = Question("Describe the face and hair.")
+    whole = answer(client, AskRequest(faces[:1], question))
+    stop = whole.text[10:16]
+    cut = answer(client, AskRequest(faces[:1], question, stop=("§", stop)))
+    assert whole.text.startswith(cut.text)
+    assert stop in cut.text
+    assert cut.finish == "end"
+    assert 0 < cut.timings.tokens < whole.timings.tokens
+    assert cut.timings.prompt_tokens == whole.timings.prompt_tokens
+
+
+def test_the_likeliest_tokens_come_with_each_token(client: EngineClient, faces: tuple[RgbImage, ...]) -> None:
+    _, tokens, _ = ask(client, AskRequest(faces[:1], GLASSES, max_tokens=4, top=3))
+    assert tokens
+    for token in tokens:
+        assert len(token.top) == 3
+        assert token.top[0].logprob == token.logprob >= token.top[1].logprob >= token.top[2].logprob
+
+
+def test_a_system_text_is_read_as_such_and_counts(client: EngineClient, faces: tuple[RgbImage, ...]) -> None:
+    done = ask(client, AskRequest(faces[:1], GLASSES, max_tokens=1, system="Be short.<|im_end|>"))[2]
+    assert done.prompt.startswith("<|im_start|>system\nBe short.<|im_end|><|im_end|>\n<|im_start|>user\n<image>")
+    without = answer(client, AskRequest(faces[:1], GLASSES, max_tokens=1))
+    assert done.answer.timings.prompt_tokens > without.timings.prompt_tokens + 10

@@ -63,6 +63,15 @@ def test_templates_may_trim_refuse_and_name_tokens() -> None:
     )
 
 
+def test_a_system_text_stands_first_or_where_there_is_no_such_turn_before_the_question() -> None:
+    own, folded = (
+        as_text(ChatTemplate(source, bos="<s>", eos="</s>").compose("Why?", HISTORY, 1, "Be <kind>."))
+        for source in (CHATML, STRICT)
+    )
+    assert own.startswith("<|im_start|>system\nBe <kind>.<|im_end|>\n<|im_start|>user\n<image>\nWho?<|im_end|>")
+    assert folded.startswith("<s><start_of_turn>user\n<image>\nBe <kind>.\n\nWho?<end_of_turn>\n<start_of_turn>model")
+
+
 @pytest.mark.parametrize(
     ("source", "reason"),
     [

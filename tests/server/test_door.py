@@ -47,8 +47,8 @@ def test_openais_library_knows_the_refusals(server: Server, client: Any) -> None
     with pytest.raises(openai.NotFoundError, match="there is nano") as error:
         client.chat.completions.create(model="gpt-4o", messages=about("Say hello."))
     assert error.value.code == "model_not_found"
+    part = {"type": "image_url", "image_url": {"url": "https://example.org/face.jpg"}}
     with pytest.raises(openai.BadRequestError, match="offline"):
-        part = {"type": "image_url", "image_url": {"url": "https://example.org/face.jpg"}}
         client.chat.completions.create(model="nano", messages=about(part, "Describe this picture."))
 
 

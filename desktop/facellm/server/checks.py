@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from facellm.server.errors import ApiError
@@ -57,7 +56,7 @@ def number(row: dict[str, Any], name: str, default: float, low: float, high: flo
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ApiError(f"{name} must be a number from {low:g} to {high:g}.", param=name)
-    return float(value) if math.isfinite(value) else default
+    return float(value)
 
 
 def integer(row: dict[str, Any], name: str, default: int, low: int, high: int) -> int:

@@ -56,6 +56,7 @@ class Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """What http.server itself refuses, such as a broken request line, in the form of all errors."""
         self.close_connection = True
+        self.request_version = self.protocol_version  # else a broken request line is taken for HTTP/0.9's
         self._send_error(ApiError(message or "This is no HTTP request.", status=int(code)))
 
     def _serve(self) -> None:
