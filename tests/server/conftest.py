@@ -19,8 +19,8 @@ from facellm.server.serving import Server
 openai = pytest.importorskip("openai")
 
 KEY = "a-key-of-the-tests"
-#: A text that takes the engine some 7 s to read on one core of a busy machine.
-LONG = "Describe this: " + "sea wind " * 750
+#: A text that takes the engine some 5 s to read on one core of a busy machine.
+LONG = "Describe this: " + "sea wind " * 600
 
 
 @pytest.fixture(scope="session")

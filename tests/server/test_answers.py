@@ -26,6 +26,7 @@ HAIR = "Describe the face and hair."
 @pytest.fixture(scope="module")
 def engine(nano: ModelPackage) -> Any:
     with EngineClient(nano, EngineOptions(threads=1, context=4096)) as client:
+        client.load()
         yield client
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from facellm.server.serving import Server
+from facellm.server.serving import MOST_CONNECTIONS, Server
 from tests.server.conftest import LONG, about, hang_up_after_sending, openai
 
 
@@ -102,6 +102,30 @@ def test_a_killed_engine_costs_one_answer(server: Server, client: Any, stream: b
     got = client.chat.completions.create(model="nano", messages=about("Say hello."), max_tokens=1)
     assert got.usage.completion_tokens == 1
     assert psutil.pid_exists(server.engine_pid or 0)
+
+
+@pytest.mark.keeps_threads
+@pytest.mark.skipif(os.name == "nt", reason="kills by signal")
+def test_an_engine_that_dies_in_the_middle_of_a_stream_is_told_in_it(server: Server, client: Any) -> None:
+    stream = client.chat.completions.create(model="nano", messages=about("Describe the face and hair."), stream=True)
+    told = [next(stream), next(stream)]
+    os.kill(server.engine_pid or 0, signal.SIGKILL)
+    with pytest.raises(openai.APIError, match="stopped working"):
+        told.extend(stream)
+    assert told[-1].choices[0].finish_reason is None
+    got = client.chat.completions.create(model="nano", messages=about("Say hello."), max_tokens=1)
+    assert got.usage.completion_tokens == 1
+
+
+def test_idle_connections_are_not_without_number(server: Server, client: Any) -> None:
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(MOST_CONNECTIONS)]
+    until(lambda: len(server._http._open) == MOST_CONNECTIONS)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as one_more:
+        assert one_more.recv(1) == b""
+    for connection in idle:
+        connection.close()
+    until(lambda: len(server._http._open) == 0)
+    assert client.models.list().data
 
 
 def test_an_answer_that_nobody_takes_does_not_hold_the_lane(server: Server, client: Any) -> None:
