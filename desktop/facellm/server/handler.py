@@ -37,13 +37,16 @@ class Handler(BaseHTTPRequestHandler):
     """Its ``server`` is the one of ``serving``."""
 
     protocol_version = "HTTP/1.1"
-    server_version, sys_version = "facellm", ""
     disable_nagle_algorithm = True
     timeout = SILENCE_S
 
     @property
     def _server(self) -> Server:
         return self.server.owner  # type: ignore[attr-defined, no-any-return]
+
+    def version_string(self) -> str:
+        """What the header Server says: not which Python."""
+        return "facellm"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Nothing is written down."""
