@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facellm.cli.annotate import SaveError
+from facellm.cli.boxed import SaveError
 from facellm.cli.saving import Saver
 from facellm.core.faces import Face, FaceBox, Facts, Photo
 

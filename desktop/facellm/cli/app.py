@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from facellm.cli.annotate import annotate
 from facellm.cli.ask import ask
 from facellm.cli.convert import convert, parity
 from facellm.cli.doctor import doctor
@@ -85,6 +86,7 @@ app.command()(parity)
 app.command()(doctor)
 app.command()(inspect)
 app.command()(serve)
+app.command()(annotate)
 app.command()(train)
 app.command()(checkpoint)
 app.add_typer(evaluate_app, name="evaluate")

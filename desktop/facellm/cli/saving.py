@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from facellm.cli.annotate import SaveError, annotated
+from facellm.cli.boxed import SaveError, annotated
 from facellm.vision.crop import face_tile
 
 if TYPE_CHECKING:

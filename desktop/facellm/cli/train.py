@@ -19,7 +19,7 @@ class TrainingMissing(FaceLLMError):
     """The training packages are not installed."""
 
 
-def _require_training(*packages: str) -> None:
+def require_training(*packages: str) -> None:
     """``packages``: those that the command needs; without any, what evaluation needs."""
     from importlib.util import find_spec
 
@@ -34,7 +34,7 @@ def _require_training(*packages: str) -> None:
 
 def train(recipe: Annotated[Path, typer.Argument(help="A recipe, for example training/recipes/nano.yaml.")]) -> None:
     """Train a model from a recipe. A killed run goes on where it was."""
-    _require_training()
+    require_training()
     from importlib.util import find_spec
 
     if find_spec("torch") is None:
@@ -55,7 +55,7 @@ def checkpoint(
     force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that is there.")] = False,
 ) -> None:
     """Write the embedded model as a checkpoint that convert takes: its two carriers and the trained deltas joined."""
-    _require_training("safetensors")
+    require_training("safetensors")
     from facellm.cli.output import Progress
     from facellm.models.nano.pair import DELTAS
     from facellm.models.store import AssetStore
@@ -80,7 +80,7 @@ def fairface(
     json: Annotated[bool, typer.Option("--json", help="The report as one JSON line on stdout.")] = False,
 ) -> None:
     """Closed questions on FairFace, through the same engine as the product's."""
-    _require_training()
+    require_training()
     from facellm.cli.output import write_json
     from facellm.models.packages import find_package
     from facellm.models.store import AssetStore
@@ -107,7 +107,7 @@ def portraits(
     json: Annotated[bool, typer.Option("--json", help="The scores as one JSON line on stdout.")] = False,
 ) -> None:
     """Labelled portraits the whole way: file, finder, crop, question. Nothing is stored."""
-    _require_training()
+    require_training()
     from facellm.cli.output import write_json
     from facellm.models.packages import find_package
     from facellm.models.store import AssetStore

@@ -1,0 +1,1 @@
+"""FairFaceGPT: a teacher model describes labelled faces; what passes the filters becomes training conversations."""

@@ -1,0 +1,237 @@
+"""Settings of an annotation run, read from a commented YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from facellm.core.aspects import ASPECTS
+from facellm.core.errors import FaceLLMError
+
+Settings = TypeVar("Settings")
+
+
+class RecipeError(FaceLLMError):
+    """A recipe that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where pictures come from. ``kind``: "hub" (a data set's name), "parquet" or "folder" (a path).
+
+    ``labels``, ``columns`` (file, age, gender): of a folder's table. ``publish``: whether the card may show pictures.
+    """
+
+    kind: str = "hub"
+    path: str = "HuggingFaceM4/FairFace"
+    config: str = "0.25"
+    split: str = "train"
+    labels: str = "labels.csv"
+    columns: dict[str, str] = field(default_factory=lambda: {"file": "file", "age": "age", "gender": "gender"})
+    licence: str = "CC BY 4.0"
+    publish: bool = True
+    limit: int | None = None
+    leave_held_out: bool = True
+    max_side: int = 448
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """The server that answers. ``key_env`` names an environment variable; the key itself is never written anywhere."""
+
+    model: str = "gpt-4o-2024-11-20"
+    base_url: str = "https://api.openai.com/v1"
+    key_env: str = "OPENAI_API_KEY"
+    #: "labels": the attribute-aware prompt; "question": the stored question alone, for teachers too small for it.
+    prompting: str = "labels"
+    detail: str = "auto"
+    temperature: float = 0.7
+    max_tokens: int = 300
+    json_schema: bool = True
+    store: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Live mode: ``per_minute`` requests, ``tries`` a request; seconds for the rest."""
+
+    concurrency: int = 8
+    per_minute: float = 500.0
+    tries: int = 6
+    timeout_s: float = 90.0
+    backoff_s: float = 1.0
+    longest_wait_s: float = 60.0
+    #: How long a stored answer to a request that was cut off is looked for before it is asked again.
+    settle_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Batch mode: the service's limits for one file, and how often it is asked."""
+
+    part_requests: int = 20_000
+    part_mb: float = 180.0
+    poll_s: float = 60.0
+    rounds: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """US dollars a million tokens, ``source`` with its date; ``image_tokens`` a picture, ``answer_tokens`` expected."""
+
+    prompt: float = 2.5
+    completion: float = 10.0
+    batch_share: float = 0.5
+    image_tokens: int = 255
+    answer_tokens: int = 130
+    seconds: float = 4.0
+    source: str = ""
+    budget: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """How many of each form a picture gets; a share below one is a chance."""
+
+    aspects: list[str] = field(default_factory=lambda: [item.key for item in ASPECTS])
+    facts: bool = True
+    choice: float = 2.0
+    yesno: float = 1.0
+    short: float = 1.0
+    json: float = 0.5
+    unseen: float = 0.3
+    compare: float = 0.5
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """``similar``: share of common three-word runs from which two answers to one aspect count as the same."""
+
+    similar: float = 0.7
+    least_words: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotateRecipe:
+    """A whole run. Relative paths are relative to the working directory."""
+
+    out: Path
+    name: str = "fairfacegpt"
+    mode: str = "live"
+    source: Source = field(default_factory=Source)
+    teacher: Teacher = field(default_factory=Teacher)
+    pace: Pace = field(default_factory=Pace)
+    batches: Batches = field(default_factory=Batches)
+    prices: Prices = field(default_factory=Prices)
+    questions: Questions = field(default_factory=Questions)
+    filters: Filters = field(default_factory=Filters)
+
+
+_PARTS: dict[str, type[Any]] = {
+    "source": Source, "teacher": Teacher, "pace": Pace, "batches": Batches, "prices": Prices,
+    "questions": Questions, "filters": Filters,
+}  # fmt: skip
+
+
+def read_recipe(path: Path) -> AnnotateRecipe:
+    """Read and check a recipe. Raises ``RecipeError`` naming the key that is wrong."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"The recipe {path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict) or not raw.get("out"):
+        raise RecipeError(f"The recipe {path} needs at least the key out.", "It names the folder for the data set.")
+    values: dict[str, Any] = {
+        key: _part(_PARTS[key], value, key) if key in _PARTS else value for key, value in raw.items()
+    }
+    values["out"] = Path(str(raw["out"]))
+    return checked(_part(AnnotateRecipe, values, "the recipe"))
+
+
+def checked(recipe: AnnotateRecipe) -> AnnotateRecipe:
+    """The same recipe. Raises ``RecipeError`` for values that cannot be meant."""
+    _one_of("mode", recipe.mode, ("live", "batch"))
+    _one_of("source.kind", recipe.source.kind, ("hub", "parquet", "folder"))
+    _one_of("source.split", recipe.source.split, ("train", "validation"))
+    _one_of("teacher.prompting", recipe.teacher.prompting, ("labels", "question"))
+    _one_of("teacher.detail", recipe.teacher.detail, ("auto", "low", "high"))
+    known = tuple(item.key for item in ASPECTS)
+    for key in recipe.questions.aspects:
+        _one_of("questions.aspects", key, known)
+    positive = {
+        "pace.concurrency": recipe.pace.concurrency, "pace.per_minute": recipe.pace.per_minute,
+        "pace.tries": recipe.pace.tries, "pace.timeout_s": recipe.pace.timeout_s,
+        "batches.part_requests": recipe.batches.part_requests, "batches.part_mb": recipe.batches.part_mb,
+        "batches.rounds": recipe.batches.rounds, "teacher.max_tokens": recipe.teacher.max_tokens,
+        "source.max_side": recipe.source.max_side,
+        "source.limit": 1 if recipe.source.limit is None else recipe.source.limit,
+    }  # fmt: skip
+    for key, value in positive.items():
+        if value <= 0:
+            raise RecipeError(f"{key} must be more than 0, not {value}.")
+    missing = {"file", "age", "gender"} - set(recipe.source.columns)
+    if missing:
+        raise RecipeError(f"source.columns does not say which column is {', '.join(sorted(missing))}.")
+    return recipe
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise RecipeError(f"{key} cannot be {value!r}.", f"It is one of {', '.join(known)}.")
+
+
+def _part(kind: type[Settings], values: Any, where: str) -> Settings:
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where} must be a table of settings, not {values!r}.")
+    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    unknown = set(values) - set(known)
+    if unknown:
+        raise RecipeError(
+            f"{where} has no setting {', '.join(sorted(map(str, unknown)))}.", f"It has {', '.join(sorted(known))}."
+        )
+    for key, value in values.items():
+        wanted = str(known[key].type)
+        if not _fits(value, wanted):
+            raise RecipeError(f"{where}: {key} must be {wanted}, not {value!r}.")
+    return kind(**values)
+
+
+def _fits(value: Any, wanted: str) -> bool:
+    """Whether a YAML value is of the annotated type, of the few that recipes use."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    kinds = {
+        "int": isinstance(value, int) and not isinstance(value, bool),
+        "int | None": value is None or (isinstance(value, int) and not isinstance(value, bool)),
+        "float": number,
+        "bool": isinstance(value, bool),
+        "str": isinstance(value, str),
+        "list[str]": isinstance(value, list) and all(isinstance(item, str) for item in value),
+        "dict[str, str]": isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
+    }
+    return kinds.get(wanted, True)
+
+
+def changed(
+    recipe: AnnotateRecipe, *, base_url: str = "", model: str = "", data: str = "", out: Path | None = None,
+    split: str = "", limit: int | None = None, budget: float | None = None, mode: str = "",
+) -> AnnotateRecipe:  # fmt: skip
+    """The recipe with what a command line sets in its place. Raises ``RecipeError``."""
+    source = recipe.source
+    if data:
+        has_parquet = any(Path(data).glob("*.parquet"))
+        kind = "parquet" if has_parquet else "folder"
+        # Whose pictures a folder holds is not known: they are shown nowhere unless a recipe says so.
+        known = {} if has_parquet or source.kind == "folder" else {"licence": "", "publish": False}
+        source = replace(source, kind=kind, path=data, **known)  # type: ignore[arg-type]
+    source = replace(source, split=split or source.split, limit=source.limit if limit is None else limit)
+    teacher = replace(recipe.teacher, base_url=base_url or recipe.teacher.base_url, model=model or recipe.teacher.model)
+    prices = recipe.prices if budget is None else replace(recipe.prices, budget=budget)
+    return checked(
+        replace(recipe, source=source, teacher=teacher, prices=prices, out=out or recipe.out, mode=mode or recipe.mode)
+    )
