@@ -24,13 +24,14 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _GIVEN = r"(?:provided|given|known|supplied|specified|stated|mentioned|told|indicated)"
-_SOURCE = r"(?:labels?|annotations?|metadata|ground[- ]truth|prompt|instructions?|attributes?|information|data|details)"
+_SOURCE = r"(?:labels?|annotations?|metadata|ground[- ]truth|prompt|instructions?|attributes?|information|data)"
 _BETRAYS = re.compile(
     rf"\bas (?:{_GIVEN}|per the|labell?ed|annotated|noted (?:above|in the prompt)|instructed|requested)\b|"
-    rf"\b(?:based on|according to|consistent with|in line with|matching|matches|given|per|from) (?:the |your |any )?"
+    rf"\b(?:based on|according to|consistent with|in line with|matching|matches|given|per) (?:the |your |any )?"
     rf"(?:{_GIVEN} )?(?:demographic |age |gender )?{_SOURCE}\b|\bthe {_GIVEN} (?:{_SOURCE}|age|gender|bin|range|sex)\b|"
     r"\b(?:labell?ed|annotated) as\b|\bground[- ]truth\b|\bmetadata\b|\bfairface\b|"
-    r"\bi (?:was|am|have been) (?:told|given)|\b(?:you|user) (?:told|gave|provided|said|stated|mentioned)\b|\bfor you only\b|\bage bin\b",
+    r"\bi (?:was|am|have been) (?:told|given)|\b(?:you|user) (?:told|gave|provided|said|stated|mentioned)\b|"
+    r"\bfor you only\b|\bage bin\b",
     re.IGNORECASE,
 )
 _FELT = re.compile(

@@ -47,7 +47,8 @@ class Gathered:
 def gather(rows: Iterable[Labelled], out: Path, limit: int | None, max_side: int, wanted: str) -> Gathered:
     """Copy what can be used below ``out/images``; with the same ``wanted`` as before, what was found then.
 
-    ``rows`` are read only where needed. ``wanted``: which pictures, in words that change with them. Raises ``SourceError`` when none can be used.
+    ``rows`` are read only where needed. ``wanted``: which pictures, in words that change with them.
+    Raises ``SourceError`` when none can be used.
     """
     listed = out / "pictures.json"
     if listed.exists():
