@@ -109,9 +109,7 @@ class TeacherServer(ThreadingHTTPServer):
                 error = {"error": {"message": f"line {fault}"}}
                 errors.append(json.dumps(made | {"response": {"status_code": int(fault), "body": error}}))
             else:
-                output.append(
-                    json.dumps(made | {"response": {"status_code": 200, "body": self.answer(row["body"])}})
-                )
+                output.append(json.dumps(made | {"response": {"status_code": 200, "body": self.answer(row["body"])}}))
         for name, lines in (("output_file_id", output), ("error_file_id", errors)):
             if lines:
                 batch[name] = f"file-{len(self.files)}"

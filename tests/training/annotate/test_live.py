@@ -47,7 +47,9 @@ def test_without_yes_nothing_leaves_and_the_server_is_named(
     assert any("Estimate: $" in line and "budget: $100.00" in line for line in said)
 
 
-def test_known_labels_are_told_to_the_teacher_and_never_stored(run: Run, teacher: TeacherServer, tmp_path: Path) -> None:
+def test_known_labels_are_told_to_the_teacher_and_never_stored(
+    run: Run, teacher: TeacherServer, tmp_path: Path
+) -> None:
     run()
     told = json.dumps(teacher.bodies)
     assert "this is a baby or toddler, a boy, 0 to 2 years" in told

@@ -50,8 +50,12 @@ def annotate(
     with Journal(recipe.out / JOURNAL) as journal:
         pending = _pending(requests, journal) + _pending(_repairs(recipe, requests, journal), journal)
         parts = journal.open_parts() if recipe.mode == "batch" else []
+        waiting = sum(state == "batched" for state in journal.states().values())
+        if waiting:
+            way = "they are fetched now" if parts else "run with --mode batch to fetch them"
+            say(f"{waiting} requests wait in a batch: {way}.")
         if not pending and not parts:
-            say("Everything is answered; filtering and writing.")
+            say("Nothing is left to ask; filtering and writing.")
             return _finish(recipe, gathered, requests, journal)
         _announce(recipe, Money(recipe).estimate(pending), journal.spent, say)
         if not yes:
