@@ -6,9 +6,10 @@ import json
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from facellm_training.data.labels import TASKS
+from facellm_training.data.wording import ASK
 
 #: Asked for. Left and right are not among them: models flip them in about one turned head of seven.
 FACT_TASKS = (
@@ -20,7 +21,8 @@ UNKNOWN = "cannot tell"
 VisibleFacts: type[BaseModel] = create_model(
     "VisibleFacts",
     __config__=ConfigDict(extra="forbid"),
-    **{task: (Literal[(*TASKS[task], UNKNOWN)], ...) for task in FACT_TASKS},  # type: ignore[call-overload]
+    # The description is a question: a small teacher's server puts it to the model as it stands.
+    **{task: (Literal[(*TASKS[task], UNKNOWN)], Field(description=ASK[task][0])) for task in FACT_TASKS},  # type: ignore[call-overload]
 )
 
 
