@@ -35,7 +35,7 @@ _BETRAYS = re.compile(
     re.IGNORECASE,
 )
 _FELT = re.compile(
-    r"\b(?:feels|is feeling|feeling of|emotional state|inner|state of mind|mood|(?:she|he|they|person|man|woman|child|"
+    r"\b(?:feels|is feeling|feeling of|emotional state|inner (?:state|feelings?|life)|state of mind|mood|(?:she|he|they|person|man|woman|child|"
     r"boy|girl|baby) (?:is|are|seems to be) (?:very |quite )?(?:happy|sad|angry|afraid|scared|anxious|depressed|"
     r"worried|upset|bored|proud|joyful|content|nervous))\b",
     re.IGNORECASE,
