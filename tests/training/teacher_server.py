@@ -275,7 +275,7 @@ def digest_of(body: dict[str, Any]) -> str:
 
 
 def prompt_of(messages: list[dict[str, Any]]) -> str:
-    return next(part["text"] for part in messages[-1]["content"] if part["type"] == "text")
+    return next(str(part["text"]) for part in messages[-1]["content"] if part["type"] == "text")
 
 
 def answer_to(messages: list[dict[str, Any]]) -> str:

@@ -51,7 +51,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEACHER_KEY", KEY)
 
 
-def settings(faces: Path, url: str, out: Path, **parts: dict[str, Any]) -> dict[str, Any]:
+def settings(faces: Path, url: str, out: Path, **parts: Any) -> dict[str, Any]:
     """A recipe as YAML holds it; ``parts`` change single settings."""
     found: dict[str, Any] = {
         "out": str(out),

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from facellm_training.annotate import files, journal
+from facellm_training.annotate import journal
 from facellm_training.annotate.files import DiskFull
 from facellm_training.annotate.journal import Journal, JournalError
 from facellm_training.annotate.pictures import gather, sendable
@@ -72,7 +72,7 @@ def test_an_empty_folder_a_missing_table_and_a_wrong_column_are_said(tmp_path: P
     with pytest.raises(SourceError, match="no column age; it has file, years, gender") as caught:
         gathered(table(empty, ("file", "years", "gender"), ("a.jpg", "3", "m")), tmp_path / "out")
     assert "source.columns" in caught.value.hint
-    with pytest.raises(SourceError, match="No picture can be used .*picture missing: 1"):
+    with pytest.raises(SourceError, match=r"No picture can be used .*picture missing: 1"):
         gathered(table(empty, ("file", "age", "gender"), ("a.jpg", "3", "m")), tmp_path / "out")
 
 
@@ -208,8 +208,8 @@ def test_a_full_disk_while_writing_says_so_and_leaves_the_old_file(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        real = files.os.fsync
-        patch.setattr(files.os, "fsync", lambda handle: full(handle) if teacher.paid else real(handle))
+        real = os.fsync
+        patch.setattr(os, "fsync", lambda handle: full(handle) if teacher.paid else real(handle))
         with pytest.raises(DiskFull, match="disk is full"):
             run()
     assert not list((tmp_path / "out").glob("*.part"))

@@ -33,7 +33,7 @@ def start(recipe: Path) -> subprocess.Popen[bytes]:
 def recipe_at(folder: Path, faces: Path, server: TeacherServer, **parts: object) -> Path:
     folder.mkdir()
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(settings(faces, server.url, folder / "out", **parts)))  # type: ignore[arg-type]
+    path.write_text(yaml.safe_dump(settings(faces, server.url, folder / "out", **parts)))
     return path
 
 

@@ -48,11 +48,8 @@ def first_requests(recipe: AnnotateRecipe, pictures: list[Picture]) -> list[Requ
     told = recipe.teacher.prompting == "labels"
     for picture in pictures:
         for key in recipe.questions.aspects:
-            prompt = (
-                prompts.open_prompt(key, picture.age, picture.gender)
-                if told
-                else prompts.question_on(key, picture.digest, recipe.questions.seed)
-            )
+            question = prompts.question_on(key, picture.digest, recipe.questions.seed)
+            prompt = prompts.open_prompt(key, picture.age, picture.gender, question) if told else question
             found.append(request_for(key, picture, recipe.teacher, prompt))
         if recipe.questions.facts:
             prompt = prompts.facts_prompt(prompts.known_labels(picture.age, picture.gender) if told else "")

@@ -35,9 +35,9 @@ _BETRAYS = re.compile(
     re.IGNORECASE,
 )
 _FELT = re.compile(
-    r"\b(?:feels|is feeling|feeling of|emotional state|inner (?:state|feelings?|life)|state of mind|mood|(?:she|he|they|person|man|woman|child|"
-    r"boy|girl|baby) (?:is|are|seems to be) (?:very |quite )?(?:happy|sad|angry|afraid|scared|anxious|depressed|"
-    r"worried|upset|bored|proud|joyful|content|nervous))\b",
+    r"\b(?:feels|is feeling|feeling of|emotional state|inner (?:state|feelings?|life)|state of mind|mood|"
+    r"(?:she|he|they|person|man|woman|child|boy|girl|baby) (?:is|are|seems to be) (?:very |quite )?(?:happy|sad|angry|"
+    r"afraid|scared|anxious|depressed|worried|upset|bored|proud|joyful|content|nervous))\b",
     re.IGNORECASE,
 )
 _SEXES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from facellm.core.aspects import aspect
+from facellm.core.policy import judge
 from facellm_training.annotate.facts import FACT_TASKS, UNKNOWN
 from facellm_training.data.fairface import AGES
 from facellm_training.data.labels import TASKS
@@ -38,7 +39,10 @@ _LOOK_AT = {
 
 #: Further questions that are stored, beside the product's own and training's.
 _MORE_PHRASINGS = {
-    "attributes": ("What age range and attributes are visible?", "Describe who is shown: age range and what is worn."),
+    "attributes": (
+        "What age range and attributes are visible?",
+        "Describe the age range that is visible and what is worn.",
+    ),
     "structure": ("Describe the shape of the face and the hair.", "What are the features of this face?"),
     "skin": ("What does the skin look like?", "Describe the skin and any facial hair that is visible."),
     "expression": ("What do the mouth and eyes show?", "Which expression does the face show? Describe it."),
@@ -69,12 +73,13 @@ def words_allowed(age: int, gender: int) -> str:
     return '"person" or "' + ("woman" if female else "man") + '"'
 
 
-def open_prompt(key: str, age: int, gender: int) -> str:
-    """The teacher's task for one aspect."""
+def open_prompt(key: str, age: int, gender: int, question: str) -> str:
+    """The teacher's task for one aspect; ``question`` is what its answer will be stored under."""
     return (
         f"For you only: this is {known_labels(age, gender)}. Describe one aspect of the picture: {_LOOK_AT[key]}. "
         f"Call the person {words_allowed(age, gender)}. Agree with what you were told, but write as if you saw the "
-        "picture alone: never say that something was given, known, labelled or provided."
+        "picture alone: never say that something was given, known, labelled or provided. Your answer "
+        f'will stand under the question: "{question}"'
     )
 
 
@@ -105,5 +110,9 @@ def question_on(key: str, digest: str, seed: int) -> str:
 
 
 def questions_on(key: str) -> tuple[str, ...]:
-    """Every phrasing in which an open aspect is stored; none holds anything that was known."""
-    return (aspect(key).question, *ASPECT_PHRASINGS[key], *_MORE_PHRASINGS[key])
+    """Every phrasing in which an open aspect is stored; none holds anything that was known.
+
+    What the product declines to answer ("Who can be seen?") is not among them: nobody will ever hear the answer.
+    """
+    phrasings = (aspect(key).question, *ASPECT_PHRASINGS[key], *_MORE_PHRASINGS[key])
+    return tuple(text for text in phrasings if not judge(text).refusal)

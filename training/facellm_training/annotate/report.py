@@ -1,4 +1,4 @@
-"""The run's report, as Markdown and as one self-contained page, and the data set's card."""
+"""The run's report, as Markdown and as one self-contained page."""
 
 from __future__ import annotations
 
@@ -7,58 +7,17 @@ import html
 import io
 import json
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
-from facellm_training.annotate import prompts
-from facellm_training.annotate.dataset import Dataset
+from facellm_training.annotate.card import card
+from facellm_training.annotate.counts import Run, main_counts, table
 from facellm_training.annotate.files import write_whole
-from facellm_training.annotate.filters import REASONS
-from facellm_training.annotate.journal import stamp
-from facellm_training.annotate.pictures import Gathered, Picture
-from facellm_training.annotate.recipe import AnnotateRecipe
+from facellm_training.annotate.pictures import Picture
 from facellm_training.annotate.server import address
 from facellm_training.data.fairface import AGES, GENDERS
 
-#: Pictures on the card, and with all their conversations in the report.
+#: Pictures that the page shows with all their conversations.
 _SHOWN = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a report tells of. ``totals``: the journal's; ``asked``: requests of the plan."""
-
-    recipe: AnnotateRecipe
-    gathered: Gathered
-    dataset: Dataset
-    totals: dict[str, Any]
-    asked: int
-    models: list[str]
-
-    def counts(self) -> dict[str, Any]:
-        """Everything that was counted, as JSON."""
-        rows = self.dataset.conversations
-        states = self.totals["states"]
-        return {
-            "date": stamp(),
-            "pictures": len(self.gathered.pictures),
-            "pictures_skipped": self.gathered.skipped,
-            "requests": self.asked,
-            "answered": len(self.dataset.verdicts),
-            "unanswered": self.asked - len(self.dataset.verdicts) - states.get("rejected", 0),
-            "rejected_by_the_server": states.get("rejected", 0),
-            "kept": sum(not reason for reason in self.dataset.verdicts.values()),
-            "dropped": {reason: n for reason in REASONS if (n := self.dataset.drops()[reason])},
-            "conversations": len(rows),
-            "by_format": dict(Counter(row["format"] for row in rows)),
-            "by_aspect": dict(Counter(row["aspect"] for row in rows)),
-            "prompt_tokens": int(self.totals["prompt_tokens"]),
-            "completion_tokens": int(self.totals["completion_tokens"]),
-            "dollars": round(self.totals["cost"], 4),
-            "dollars_perhaps_paid_without_an_answer": round(self.totals["lost"], 4),
-            "requests_perhaps_paid_twice": self.totals["perhaps_paid_twice"],
-            "models": self.models,
-        }
 
 
 def write_reports(run: Run) -> dict[str, Any]:
@@ -80,35 +39,14 @@ def markdown(run: Run, counts: dict[str, Any]) -> str:
     lines = [
         f"# {run.recipe.name}: annotation report\n",
         f"{counts['date']}. {who}, {run.recipe.mode} mode.\n",
-        *_table("What", "Number", _main(counts)),
-        *_table("Dropped because", "Answers", counts["dropped"]),
-        *_table("Form", "Conversations", counts["by_format"]),
-        *_table("Aspect", "Conversations", counts["by_aspect"]),
+        *table("What", "Number", main_counts(counts)),
+        *table("Dropped because", "Answers", counts["dropped"]),
+        *table("Form", "Conversations", counts["by_format"]),
+        *table("Aspect", "Conversations", counts["by_aspect"]),
     ]
     if counts["pictures_skipped"]:
-        lines += _table("Picture skipped because", "Pictures", counts["pictures_skipped"])
+        lines += table("Picture skipped because", "Pictures", counts["pictures_skipped"])
     return "\n".join(lines)
-
-
-def _main(counts: dict[str, Any]) -> dict[str, Any]:
-    perhaps = counts["requests_perhaps_paid_twice"]
-    return {
-        "pictures": counts["pictures"],
-        "requests": counts["requests"],
-        "answered": counts["answered"],
-        "unanswered (run again)": counts["unanswered"],
-        "rejected by the server": counts["rejected_by_the_server"],
-        "answers kept": counts["kept"],
-        "answers dropped": counts["answered"] - counts["kept"],
-        "conversations": counts["conversations"],
-        "tokens in / out": f"{counts['prompt_tokens']:,} / {counts['completion_tokens']:,}",
-        "dollars": f"{counts['dollars']:,.2f}",
-        "requests perhaps paid twice": f"{perhaps} (${counts['dollars_perhaps_paid_without_an_answer']:,.2f} at most)",
-    }
-
-
-def _table(left: str, right: str, rows: dict[str, Any]) -> list[str]:
-    return [f"| {left} | {right} |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
 
 
 def draw(run: Run) -> bytes:
@@ -152,7 +90,7 @@ def page(run: Run, counts: dict[str, Any], chart: bytes) -> str:
         + "".join(f"<tr><td>{html.escape(str(name))}<td>{html.escape(str(value))}" for name, value in rows.items())
         + "</table>"
         for left, right, rows in (
-            ("What", "Number", _main(counts)),
+            ("What", "Number", main_counts(counts)),
             ("Dropped because", "Answers", counts["dropped"]),
             ("Form", "Conversations", counts["by_format"]),
             ("Aspect", "Conversations", counts["by_aspect"]),
@@ -192,79 +130,3 @@ def _example(run: Run, picture: Picture) -> str:
     mime = "png" if picture.path.endswith(".png") else "jpeg"
     source = f"data:image/{mime};base64,{encoded}"
     return f'<section><div><img alt="" src="{source}"><br><small>known: {label}</small></div><dl>{said}</dl></section>'
-
-
-def card(run: Run, counts: dict[str, Any]) -> str:
-    """The data set's README: what it is, how it was made, what was dropped, and a few pictures."""
-    recipe, source = run.recipe, run.recipe.source
-    where = source.path if source.kind == "hub" else "FairFace" if source.kind == "parquet" else "a labelled folder"
-    spoiled = (
-        "\n**These pictures are of FairFace's validation split. Models trained on them must not be measured on it.**\n"
-        if source.kind != "folder" and source.split == "validation"
-        else ""
-    )
-    split = f", {source.split} split" if source.kind != "folder" else ""
-    tables = "\n".join(
-        [
-            *_table("What", "Number", _main(counts)),
-            *_table("Form", "Conversations", counts["by_format"]),
-            *_table("Aspect", "Conversations", counts["by_aspect"]),
-            *_table("Dropped because", "Answers", counts["dropped"]),
-        ]
-    )
-    return f"""---
-license: {"cc-by-4.0" if source.licence == "CC BY 4.0" else "other"}
-task_categories: [visual-question-answering]
-language: [en]
----
-# {recipe.name}
-
-{counts["conversations"]:,} conversations about {counts["pictures"]:,} pictures of faces, made on {counts["date"]} with
-`facellm annotate`. Pictures: {where}{split}, {source.licence or "licence not stated"}.
-{spoiled}
-Open answers were written by {", ".join(run.models) or recipe.teacher.model}, {_TOLD[recipe.teacher.prompting]}. The
-labels are in no stored question. Right answers of closed questions come from the labels and, for what labels do not
-cover, from a JSON object of visible facts that the same model filled in and that was checked: weak labels. Ethnicity is
-in no prompt and no text. Ages and genders are as perceived by labellers.
-
-Each line of `conversations.jsonl` (the same rows: `conversations.parquet`): `id`, `images` (paths in this folder),
-`messages` (one `<image>` a picture in the first), `aspect`, `format`, `choices`, `answer` (the right letter or word).
-`dataset_info.json` describes it for LLaMA-Factory.
-
-{_pictures(run)}
-## Counts
-
-{tables}
-## Prompts
-
-{_prompts(recipe)}"""
-
-
-#: What the teacher knew, by ``teacher.prompting``.
-_TOLD = {
-    "labels": "which was told the known age bin and gender and asked to describe what is visible",
-    "question": "which was asked the stored question and told nothing; the labels only filtered its answers",
-}
-
-
-def _prompts(recipe: AnnotateRecipe) -> str:
-    if recipe.teacher.prompting == "question":
-        return "The stored questions, without a system prompt.\n"
-    facts = prompts.facts_prompt(prompts.known_labels(3, 0)).replace("\n", "\n> ")
-    return (
-        f"System prompt:\n\n> {prompts.SYSTEM}\n\nFor the aspect expression of a child, for example:\n\n"
-        f"> {prompts.open_prompt('expression', 1, 1)}\n\nFor visible facts:\n\n> {facts}\n"
-    )
-
-
-def _pictures(run: Run) -> str:
-    source = run.recipe.source
-    if not source.publish or not source.licence:
-        return "Pictures are not shown here: their licence does not allow it, or is not known.\n"
-    shown: list[str] = []
-    for picture in run.gathered.pictures:
-        rows = [r for r in run.dataset.conversations if r["images"] == [picture.path] and r["format"] == "open"]
-        if rows and len(shown) < _SHOWN:
-            text = rows[-1]["messages"][1]["content"].replace("|", "/")
-            shown.append(f"| ![]({picture.path}) | {rows[-1]['aspect']} | {text} |")
-    return "\n".join(["| picture | aspect | answer |", "|---|---|---|", *shown, f"\nPictures: {source.licence}.\n"])

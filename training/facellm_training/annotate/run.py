@@ -11,6 +11,7 @@ from facellm.core.errors import FaceLLMError
 from facellm_training.annotate import prompts
 from facellm_training.annotate.asking import Request, first_requests, request_for
 from facellm_training.annotate.batch import Batch
+from facellm_training.annotate.counts import Run
 from facellm_training.annotate.dataset import build, write
 from facellm_training.annotate.facts import parse_facts
 from facellm_training.annotate.journal import Journal
@@ -18,7 +19,7 @@ from facellm_training.annotate.live import Asking, Live, gentle_interrupt
 from facellm_training.annotate.money import Estimate, Money, duration
 from facellm_training.annotate.pictures import Gathered, gather
 from facellm_training.annotate.recipe import AnnotateRecipe
-from facellm_training.annotate.report import Run, write_reports
+from facellm_training.annotate.report import write_reports
 from facellm_training.annotate.server import address, check, connect
 from facellm_training.annotate.sources import read_source
 
