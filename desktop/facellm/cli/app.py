@@ -19,6 +19,7 @@ from facellm.cli.annotate import annotate
 from facellm.cli.ask import ask
 from facellm.cli.convert import convert, parity
 from facellm.cli.doctor import doctor
+from facellm.cli.evaluate import evaluate_app
 from facellm.cli.faces import faces
 from facellm.cli.importing import import_model
 from facellm.cli.inspect import inspect
@@ -26,6 +27,7 @@ from facellm.cli.models import models_app
 from facellm.cli.output import show_error
 from facellm.cli.serve import serve
 from facellm.cli.train import checkpoint, evaluate_app, train
+from facellm.cli.train import checkpoint, train
 from facellm.cli.unexpected import as_error, wants_traceback
 from facellm.core.child import run_if_child
 

@@ -1,4 +1,4 @@
-"""``facellm train``, ``checkpoint`` and ``evaluate``: doors to the training package, which installers lack."""
+"""``facellm train`` and ``checkpoint``: doors to the training package, which installers lack."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import typer
 
 from facellm.core.command import command
 from facellm.core.errors import FaceLLMError
-
-evaluate_app = typer.Typer(help="Measure a model on labelled faces.", no_args_is_help=True)
 
 
 class TrainingMissing(FaceLLMError):
@@ -66,58 +64,3 @@ def checkpoint(
         write_checkpoint(out, AssetStore(), deltas or DELTAS, force=force)
     typer.echo(str(out))
     typer.echo(f"Convert it: {command('convert', str(out))}")
-
-
-@evaluate_app.command()
-def fairface(
-    data: Annotated[Path, typer.Option(help="Folder with FairFace parquet and attributes-*.jsonl.")],
-    out: Annotated[Path, typer.Option(help="Where answers and report go; a killed run goes on there.")],
-    model: Annotated[str, typer.Option(help="A model's name or folder.")] = "nano",
-    split: Annotated[str, typer.Option(help="validation, or train: its held-out part only.")] = "validation",
-    limit: Annotated[int | None, typer.Option(help="At most so many pictures.")] = None,
-    labelled: Annotated[bool, typer.Option(help="Only pictures with attribute labels.")] = False,
-    swapped: Annotated[bool, typer.Option(help="Ask about each picture with another one in its place.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="The report as one JSON line on stdout.")] = False,
-) -> None:
-    """Closed questions on FairFace, through the same engine as the product's."""
-    require_training()
-    from facellm.cli.output import write_json
-    from facellm.models.packages import find_package
-    from facellm.models.store import AssetStore
-    from facellm_training.data.measured import measure_split
-    from facellm_training.evaluate.fairface import FairFaceRun, evaluate_fairface
-    from facellm_training.evaluate.report import markdown
-
-    store = AssetStore()
-    out.mkdir(parents=True, exist_ok=True)
-    measured = out / f"measured-{split}.jsonl"
-    measure_split(data, split, measured, store)
-    run = FairFaceRun(data, out, measured, split, limit, labelled, swapped)
-    report = evaluate_fairface(find_package(model, store), run)
-    if json:
-        write_json(report)
-    else:
-        typer.echo(markdown(report))
-
-
-@evaluate_app.command()
-def portraits(
-    data: Annotated[Path, typer.Option(help="Folder with portraits and a labels.csv (file, gender, expression).")],
-    model: Annotated[str, typer.Option(help="A model's name or folder.")] = "nano",
-    json: Annotated[bool, typer.Option("--json", help="The scores as one JSON line on stdout.")] = False,
-) -> None:
-    """Labelled portraits the whole way: file, finder, crop, question. Nothing is stored."""
-    require_training()
-    from facellm.cli.output import write_json
-    from facellm.models.packages import find_package
-    from facellm.models.store import AssetStore
-    from facellm_training.evaluate.portraits import evaluate_portraits
-
-    store = AssetStore()
-    scores = evaluate_portraits(find_package(model, store), data, store)
-    if json:
-        write_json(scores)
-        return
-    for name, score in scores.items():
-        low, high = 100 * score["low"], 100 * score["high"]
-        typer.echo(f"{name}: {100 * score['value']:.1f} % [{low:.1f}, {high:.1f}] of {score['n']}")

@@ -10,10 +10,14 @@ MOST_CHARACTERS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``text`` as the user wrote it; with ``choices`` the answer is one of them, each with a probability."""
+    """``text`` as the user wrote it; with ``choices`` the answer is one of them, each with a probability.
+
+    ``stated``: the text lists the choices itself, in a benchmark's own layout; nothing is added to it.
+    """
 
     text: str
     choices: tuple[str, ...] = ()
+    stated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,8 @@ class Runtime:
 
     def _fitting(self, request: AskRequest, pictures: Sequence[Sequence[Item]]) -> Prompt:
         """The prompt; the oldest turns are left out until it fits together with the answer. Never the pictures."""
-        text = user_text(request.question.text, request.question.choices)
+        question = request.question
+        text = user_text(question.text, () if question.stated else question.choices)
         room = self.context.size - max(1, min(request.max_tokens, int(self.context.size * ANSWER_SHARE)))
         history = request.history
         while True:

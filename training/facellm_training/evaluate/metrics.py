@@ -74,3 +74,12 @@ def group_gap(right: NDArray[np.float64], group: NDArray[np.int64], names: tuple
     rates = {name: float(right[group == i].mean()) for i, name in enumerate(names) if (group == i).any()}
     counts = {name: int((group == i).sum()) for i, name in enumerate(names)}
     return {"accuracy": rates, "n": counts, "gap": max(rates.values()) - min(rates.values())}
+
+
+def reliability(
+    confidence: NDArray[np.float64], right: NDArray[np.float64], bins: int = 10
+) -> list[tuple[float, float, int]]:
+    """(mean confidence, accuracy, number) of each equal-width bin that holds something."""
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    inside = [place == index for index in range(bins)]
+    return [(float(confidence[at].mean()), float(right[at].mean()), int(at.sum())) for at in inside if at.any()]
