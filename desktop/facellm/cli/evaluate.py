@@ -53,7 +53,8 @@ def facexbench(
     if mode not in MODES:
         raise typer.BadParameter(f"choose one of {', '.join(MODES)}", param_hint="--mode")
     chosen = MODES[MODES.index(mode)]
-    _show(run_facexbench(_run(model, out, f"facexbench-{mode}", yes), root, chosen, limit, max_tokens), json)
+    run = _run(model, out, f"facexbench-{mode}", yes)
+    _show(run_facexbench(run, root, chosen, limit, max_tokens), run.out, json)
 
 
 @evaluate_app.command()
@@ -85,7 +86,7 @@ def fairface(
         run.out.mkdir(parents=True, exist_ok=True)
         measure_split(data, split, measured, AssetStore())
     source = FairFaceSource(data, split, limit, labelled, swapped, measured)
-    _show(run_fairface(run, replace(source, tasks=tuple(task)) if task else source), json)
+    _show(run_fairface(run, replace(source, tasks=tuple(task)) if task else source), run.out, json)
 
 
 @evaluate_app.command()
@@ -103,7 +104,7 @@ def sheet(
     from facellm_training.evaluate.run import run_sheet
 
     run = _run(model, out, f"sheet-{sheet.stem}", yes)
-    _show(run_sheet(run, sheet, images, labels or images / "labels.csv"), json)
+    _show(run_sheet(run, sheet, images, labels or images / "labels.csv"), run.out, json)
 
 
 @evaluate_app.command()
@@ -154,10 +155,11 @@ class _Said:
         typer.echo(f"{model}: {done} of {total} questions{left}   {end}", err=True, nl=False)
 
 
-def _show(results: Results, json: bool) -> None:
-    from facellm.cli.output import write_json
+def _show(results: Results, out: Path, json: bool) -> None:
+    from facellm.cli.output import printable, write_json
 
     if json:
         write_json(results.report | {"skipped": results.skipped})
     else:
-        typer.echo(results.markdown())
+        typer.echo(printable(results.brief()))
+    typer.echo(f"Report: {out / 'report.html'}", err=True)

@@ -14,6 +14,9 @@ from scipy.stats import binomtest
 from facellm_training.evaluate.metrics import mean_score
 from facellm_training.evaluate.tables import Table
 
+#: Title of the table of comparisons.
+COMPARED = "Between models"
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -60,4 +63,4 @@ def comparison_table(rows: list[dict[str, Any]], about: str) -> Table:
         "Second minus first on the same items, paired bootstrap; p of McNemar's exact test, not corrected for how many "
         "there are."
     )
-    return Table("Between models", header, shown, note)
+    return Table(COMPARED, header, shown, note)

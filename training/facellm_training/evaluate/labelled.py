@@ -35,7 +35,8 @@ class Labelled:
 class FairFaceSource:
     """``measured``: JSON lines of pose and light by file, where they were measured. ``limit`` pictures at most.
 
-    Only ``tasks`` are asked. ``swapped``: each picture is asked the questions of the one before; what is still right was never seen.
+    Only ``tasks`` are asked. ``swapped``: each picture is asked the questions of the one before; what is still right
+    was never seen.
     """
 
     data: Path

@@ -209,7 +209,7 @@ def labelled_tables(report: dict[str, Any]) -> list[Table]:
         cells = [f"{100 * models[name]['macro_f1'][task]['value']:.1f}" for name in names]
         rows.append([f"{task}, macro-F1", str(report["macro_f1"][task]["n"]), "–", *cells])
     tables = [Table("Accuracy, % [95 %]", ["question", "n", "most frequent answer", *names], rows)]
-    tables += [_calibration_table(models), _gap_table(models)]
+    tables += [_calibration_table(models), _group_table(models)]
     if report["comparisons"]:
         tables.append(comparison_table(report["comparisons"], "question"))
     times = [[name, f"{model['median_seconds']:.3f}"] for name, model in models.items()]
@@ -229,15 +229,16 @@ def _calibration_table(models: dict[str, Any]) -> Table:
     return Table("Calibration error", ["model", "question", "all", "temperature", "before", "after"], rows, note)
 
 
-def _gap_table(models: dict[str, Any]) -> Table:
+def _group_table(models: dict[str, Any]) -> Table:
     rows = []
-    for name, model in models.items():
-        for what, group in model["groups"].items():
-            rates = ", ".join(f"{who} {100 * rate:.0f} ({group['n'][who]})" for who, rate in group["accuracy"].items())
-            rows.append([name, what, f"{100 * group['gap']:.1f}", rates])
+    for what, group in next(iter(models.values()))["groups"].items():
+        for who, number in group["n"].items():
+            rates = [f"{100 * model['groups'][what]['accuracy'][who]:.1f}" for model in models.values()]
+            rows.append([what, who, str(number), *rates])
     worst = [(name, model["worst_gap"]) for name, model in models.items() if model["worst_gap"]]
     note = " ".join(
         f"Worst gap of {name} between groups of at least {LEAST_GROUP} pictures: {gap['of']}, {gap['best']} over "
-        f"{gap['worst']} by {100 * gap['gap']:.1f} points." for name, gap in worst
-    )  # fmt: skip
-    return Table("Groups, accuracy % (pictures)", ["model", "question", "gap, points", "groups"], rows, note)
+        f"{gap['worst']} by {100 * gap['gap']:.1f} points."
+        for name, gap in worst
+    )
+    return Table("Groups, accuracy %", ["question", "group", "n", *models], rows, note)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from facellm_training.evaluate.answer_parser import official_letter
 from facellm_training.evaluate.asking import Asked
+from facellm_training.evaluate.compare import COMPARED
 from facellm_training.evaluate.journal import JournalError
 from facellm_training.evaluate.page import html_page, skipped_table, worst_mistakes
 from facellm_training.evaluate.tables import Table
@@ -42,6 +43,12 @@ class Results:
     def skipped(self) -> dict[str, int]:
         """By reason; a reason that names a file is cut before it."""
         return dict(Counter(reason.partition(": /")[0] for reason in self.asked.skipped.values()))
+
+    def brief(self) -> str:
+        """What a terminal shows: the scores, and how the models compare."""
+        skipped = [skipped_table(self.skipped)] if self.skipped else []
+        shown = [table for table in self.tables if table is self.tables[0] or table.title == COMPARED]
+        return "\n\n".join(table.markdown() for table in [*shown, *skipped])
 
     def markdown(self) -> str:
         """Tables only: it may be published, the page with its pictures may not."""

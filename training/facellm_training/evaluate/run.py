@@ -14,7 +14,7 @@ from facellm_training.evaluate.facexbench_report import facexbench_report, facex
 from facellm_training.evaluate.items import EvaluationError
 from facellm_training.evaluate.labelled import FairFaceSource, Labelled, read_fairface_items
 from facellm_training.evaluate.labelled_report import labelled_report, labelled_tables
-from facellm_training.evaluate.plots import confusion_plot, reliability_plot, score_plot
+from facellm_training.evaluate.plots import Cells, confusion_plot, reliability_plot, score_plot
 from facellm_training.evaluate.results import Results, write_results
 from facellm_training.evaluate.sheet import read_sheet, read_sheet_items
 
@@ -113,11 +113,16 @@ def _plots(asked: Asked, report: dict[str, Any], title: str) -> list[tuple[str, 
         (f"confusion of {task}", confusion_plot(whole["confusion"][task], names, f"{task}, {first}"))
         for task, names in options.items() if len(names) > 2
     ]  # fmt: skip
-    groups = [
-        (f"{what}: {who}", {name: _group_cell(model["groups"][what], who) for name, model in models.items()})
-        for what, group in report["groups"].items() for who in group["accuracy"]
+    return plots + [(f"groups of {task}", score_plot(rows, f"{task}, by group"))
+                    for task in options if (rows := _group_rows(report, task))]  # fmt: skip
+
+
+def _group_rows(report: dict[str, Any], task: str) -> list[tuple[str, Cells]]:
+    return [
+        (f"{what.removeprefix(task + ' by ')}: {who}",
+         {name: _group_cell(model["groups"][what], who) for name, model in report["models"].items()})
+        for what, group in report["groups"].items() if what.startswith(f"{task} by ") for who in group["accuracy"]
     ]  # fmt: skip
-    return [*plots, *([("groups", score_plot(groups, "by group"))] if groups else [])]
 
 
 def _cell(score: dict[str, Any]) -> tuple[float, float, float, int]:
