@@ -98,7 +98,9 @@ def _ask(run: Run, items: Sequence[Any], skipped: dict[str, str]) -> Asked:
 
 def _plots(asked: Asked, report: dict[str, Any], title: str) -> list[tuple[str, bytes]]:
     models = report["models"]
-    rows = [(task, {name: _cell(model["scores"][task]) for name, model in models.items()}) for task in report["scores"]]
+    rows: list[tuple[str, Cells]] = [
+        (task, {name: _cell(model["scores"][task]) for name, model in models.items()}) for task in report["scores"]
+    ]
     plots = [("accuracy", score_plot(rows, title))]
     options = {item.task: item.options for item in asked.items}
     for task in options:
@@ -118,6 +120,7 @@ def _plots(asked: Asked, report: dict[str, Any], title: str) -> list[tuple[str, 
 
 
 def _group_rows(report: dict[str, Any], task: str) -> list[tuple[str, Cells]]:
+    """Of every way to group the pictures of one question."""
     return [
         (f"{what.removeprefix(task + ' by ')}: {who}",
          {name: _group_cell(model["groups"][what], who) for name, model in report["models"].items()})
