@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from scipy.stats import binom
 from facellm_training.evaluate.asking import Asked, ModelAnswers
 from facellm_training.evaluate.compare import compare
 from facellm_training.evaluate.items import Item, closed_item
-from facellm_training.evaluate.journal import Reply
+from facellm_training.evaluate.journal import JournalError, Reply
 from facellm_training.evaluate.labelled_report import LEAST_GROUP, for_fitting, labelled_report, labelled_tables
 from facellm_training.evaluate.metrics import macro_f1, mean_score, reliability
+from facellm_training.evaluate.results import Results, write_results
 
 AGES = ("0-2", "3-9", "10-19", "20-29", "30-39")
 
@@ -102,6 +104,21 @@ def test_gaps_models_and_a_table_of_both() -> None:
     tables = labelled_tables(report)
     assert "| age | 90 | 20.0 | 100.0 [100.0, 100.0] | 66.7 [" in tables[0].markdown()
     assert all(len(row) == len(table.header) for table in tables for row in table.rows)
+
+
+def test_results_that_cannot_be_written_say_that_no_answer_is_lost(tmp_path: Path) -> None:
+    items = faces(10)
+    asked = Asked(tuple(items), (ModelAnswers("m", {}, {item.id: sure_of(item.right, 0.7) for item in items}),), {})
+    report = labelled_report(asked, frozenset())
+    results = Results("Faces", asked, report, labelled_tables(report), [], {})
+    write_results(results, tmp_path)
+    assert (tmp_path / "report.html").exists() and "| age | 10 |" in (tmp_path / "report.md").read_text()
+    whole = (tmp_path / "report.json").read_bytes()
+    (tmp_path / "report.json.part").mkdir()
+    with pytest.raises(JournalError, match="cannot be written") as error:
+        write_results(results, tmp_path)
+    assert "Every answer is kept" in error.value.hint
+    assert (tmp_path / "report.json").read_bytes() == whole
 
 
 def test_free_text_is_scored_where_a_server_gives_no_probabilities() -> None:

@@ -18,6 +18,8 @@ from facellm_training.evaluate.items import EvaluationError, Item, ItemRefused, 
 from facellm_training.evaluate.journal import Journal, Reply
 
 JOURNAL = "answers.sqlite"
+#: Begins the reason of an item whose picture is not there or damaged; which one follows.
+UNREADABLE = "unreadable picture"
 #: An engine that dies again on the same question is not to blame for it; one that dies so often in a row is broken.
 DEATHS = 3
 
@@ -97,7 +99,7 @@ class _Run:
         try:
             pictures = [load_picture(picture) for picture in items[0].pictures]
         except PhotoError as error:
-            skipped |= {item.id: f"unreadable picture: {error}" for item in items}
+            skipped |= {item.id: f"{UNREADABLE}: {error}" for item in items}
             return []
         try:
             return list(zip(items, self._answer(pictures, items), strict=True))

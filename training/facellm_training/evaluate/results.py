@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facellm_training.evaluate.answer_parser import official_letter
-from facellm_training.evaluate.asking import Asked
+from facellm_training.evaluate.asking import UNREADABLE, Asked
 from facellm_training.evaluate.compare import COMPARED
 from facellm_training.evaluate.journal import JournalError
 from facellm_training.evaluate.page import html_page, skipped_table, worst_mistakes
@@ -41,8 +41,9 @@ class Results:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """By reason; a reason that names a file is cut before it."""
-        return dict(Counter(reason.partition(": /")[0] for reason in self.asked.skipped.values()))
+        """By reason; which picture it was stands in the report's ``skipped_items``."""
+        reasons = self.asked.skipped.values()
+        return dict(Counter(UNREADABLE if reason.startswith(UNREADABLE) else reason for reason in reasons))
 
     def brief(self) -> str:
         """What a terminal shows: the scores, and how the models compare."""
