@@ -31,12 +31,17 @@ def require_training(*packages: str) -> None:
 
 
 def train(recipe: Annotated[Path, typer.Argument(help="A recipe, for example training/recipes/nano.yaml.")]) -> None:
-    """Train a model from a recipe. A killed run goes on where it was."""
+    """Train a model from a recipe: the embedded one, or a LoRA of an InternVL checkpoint. A killed run goes on."""
     require_training()
     from importlib.util import find_spec
 
     if find_spec("torch") is None:
         raise TrainingMissing("Training needs PyTorch.", "From a checkout run: python3 run.py setup training")
+    from facellm_training.lora.recipe import KIND, recipe_kind
+
+    if recipe_kind(recipe) == KIND:
+        _train_lora(recipe)
+        return
     from facellm_training.nano.recipe import read_recipe
     from facellm_training.nano.run import CHECKPOINT, train_nano
 
@@ -45,6 +50,18 @@ def train(recipe: Annotated[Path, typer.Argument(help="A recipe, for example tra
     typer.echo(f"Deltas: {deltas}")
     typer.echo(f"Try them: {command('models', 'build', 'nano')} --deltas {deltas} --out FOLDER")
     typer.echo(f"As other sizes: {command('convert', str(deltas.with_name(CHECKPOINT)))} --quant Q4_K_M")
+
+
+def _train_lora(recipe: Path) -> None:
+    require_training("transformers", "peft", "accelerate", "tensorboard")
+    from facellm_training.lora.recipe import read_recipe
+    from facellm_training.lora.run import train_lora
+
+    settings = read_recipe(recipe)
+    adapter = train_lora(settings, typer.echo)
+    typer.echo(f"Adapter: {adapter}")
+    typer.echo(f"Report: {adapter.with_name('report.md')}")
+    typer.echo(f"Use it: {command('convert', settings.base)} --adapter {adapter} --quant Q8_0")
 
 
 def checkpoint(

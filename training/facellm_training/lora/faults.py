@@ -1,0 +1,56 @@
+"""What can go wrong with a machine while a model trains, as sentences: memory, graphics card, disk."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from facellm.core.errors import FaceLLMError
+
+#: How PyTorch's messages of a card that is gone begin or what they hold.
+_LOST = ("CUDA error", "device-side assert", "CUDNN_STATUS", "NCCL error", "NCCL Error", "HIP error")
+
+
+class OutOfMemory(FaceLLMError):
+    """A step needs more memory than there is; the sentence names a size that fits."""
+
+
+class DeviceLost(FaceLLMError):
+    """The graphics card, or the connection to other ones, failed."""
+
+
+class DiskFull(FaceLLMError):
+    """What is to be written does not fit."""
+
+
+def is_lost_device(error: BaseException) -> bool:
+    """Whether PyTorch says that the card is gone or does not answer."""
+    import torch
+
+    accelerator_error = getattr(torch, "AcceleratorError", None)
+    if accelerator_error is not None and isinstance(error, accelerator_error):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _LOST)
+
+
+@contextmanager
+def disk_faults(folder: Path, what: str, *, need: int = 0, hint: str = "") -> Iterator[None]:
+    """Turn a full disk into ``DiskFull``. ``need``: bytes that must be free before anything is written."""
+    hint = hint or "Free some space and start the same command again: it goes on from the last saved state."
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise DiskFull(
+            f"{what.capitalize()} needs {need / 1e9:.1f} GB in {folder}; {free / 1e9:.1f} GB are free.", hint
+        )
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        # PyTorch's and safetensors' writers report a full disk as an error of their own kinds.
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        own = isinstance(error, RuntimeError) and ("write" in str(error).lower() or "No space left" in str(error))
+        if not full and not own:
+            raise
+        raise DiskFull(f"The disk of {folder} is full; {what} could not be written.", hint) from error

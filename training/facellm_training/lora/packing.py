@@ -1,0 +1,77 @@
+"""Which conversations a step takes, and how they are laid into rows. Everything follows from the seed and the lengths.
+
+The conversations of a step never depend on packing or on the number of devices; only the rows do. So a run on one
+device and one on eight take the same steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Indices of conversations.
+Row = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The conversations of every step, in a fresh random order each epoch."""
+
+    count: int
+    batch: int
+    epochs: float
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """The last one may be smaller."""
+        return math.ceil(self._total / self.batch)
+
+    @property
+    def _total(self) -> int:
+        return max(1, round(self.count * self.epochs))
+
+    def step(self, number: int) -> Row:
+        """Of step ``number``, from 0."""
+        places = range(number * self.batch, min((number + 1) * self.batch, self._total))
+        orders: dict[int, np.ndarray] = {}
+        found = []
+        for place in places:
+            epoch, within = divmod(place, self.count)
+            if epoch not in orders:
+                orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.count)
+            found.append(int(orders[epoch][within]))
+        return tuple(found)
+
+
+def pack(chosen: Sequence[int], lengths: Sequence[int], room: int) -> list[Row]:
+    """Rows of at most ``room`` tokens: the longest first, each into the first row that has room (first-fit
+    decreasing: at most 11/9 of the fewest rows possible). ``lengths`` by conversation."""
+    rows: list[list[int]] = []
+    left: list[int] = []
+    for index in sorted(chosen, key=lambda one: (-lengths[one], one)):
+        fitting = next((row for row, free in enumerate(left) if free >= lengths[index]), None)
+        if fitting is None:
+            rows.append([])
+            left.append(room)
+            fitting = len(rows) - 1
+        rows[fitting].append(index)
+        left[fitting] -= lengths[index]
+    return [tuple(row) for row in rows]
+
+
+def batches(chosen: Sequence[int], lengths: Sequence[int], size: int) -> list[Row]:
+    """Without packing: ``size`` conversations of similar lengths together, to pad little."""
+    order = sorted(chosen, key=lambda one: (-lengths[one], one))
+    return [tuple(order[start : start + size]) for start in range(0, len(order), size)]
+
+
+def share(rows: Sequence[Row], devices: int, device: int) -> list[tuple[Row, bool]]:
+    """The rows of one of several devices and whether each counts. All get equally many, because sharded devices wait
+    for each other in every pass: where rows are lacking, one is repeated and does not count."""
+    each = math.ceil(len(rows) / devices)
+    places = range(device, each * devices, devices)
+    return [(rows[place % len(rows)], place < len(rows)) for place in places]

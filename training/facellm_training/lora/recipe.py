@@ -1,0 +1,248 @@
+"""Settings of a LoRA fine-tuning, read from a commented YAML file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from facellm.core.errors import FaceLLMError
+
+Settings = TypeVar("Settings")
+KIND = "lora"
+
+
+class RecipeError(FaceLLMError):
+    """A recipe that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """LoRA on one part of the model. ``rank`` 0: it stays frozen."""
+
+    rank: int = 0
+    alpha: float = 0.0
+    lr: float = 1.0e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Projector:
+    """``full``: its own weights are trained, not LoRA beside them."""
+
+    rank: int = 0
+    alpha: float = 0.0
+    lr: float = 1.0e-5
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """``path``: a conversations file, or a folder with one or with LLaMA-Factory's dataset_info.json (``name``: which
+    dataset of it). ``held_out``: so many pictures' conversations are kept for measuring, unless ``evaluate`` names
+    conversations of their own. ``max_tokens``: longest conversation, image tokens included. ``faulty``: "stop" or
+    "skip" (counted in the report)."""
+
+    path: Path
+    name: str = ""
+    evaluate: Path | None = None
+    held_out: int = 200
+    max_tokens: int = 2048
+    faulty: str = "stop"
+    #: Decoded tiles on disk, side²·3 bytes a picture; false: every picture is decoded each time.
+    image_cache: bool = True
+    #: Processes that decode and pack ahead.
+    workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Optimiser:
+    """AdamW with one cosine from ``lr`` to ``final_share`` of it, after ``warm_up`` (share of all steps) of linear
+    rise."""
+
+    epochs: float = 1.0
+    #: Conversations a step, over all devices.
+    batch: int = 80
+    warm_up: float = 0.0
+    final_share: float = 0.0
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What changes the time and memory of a step, not (but for rounding) its result."""
+
+    #: Conversations one after another in rows of at most ``row_tokens``, none seeing another; false: padded batches of
+    #: ``micro_batch``.
+    packing: bool = True
+    row_tokens: int = 8192
+    micro_batch: int = 4
+    #: "bf16" or "fp32".
+    precision: str = "bf16"
+    #: "auto": flash attention where it is installed, else PyTorch's own ("sdpa"); or one of transformers' names.
+    attention: str = "auto"
+    gradient_checkpointing: bool = True
+    #: The blocks are compiled by PyTorch; rows are then filled up to ``row_tokens``.
+    compiled: bool = False
+    #: Base weights in 4 bits (QLoRA); needs bitsandbytes and CUDA.
+    four_bits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Every ``every`` steps (0: only at the end): loss on held-out conversations, and closed questions by the
+    probabilities of their keys. ``watch``: "loss" or "accuracy" or "probability", what decides which adapter is the
+    best and when to stop: after ``patience`` evaluations without a better one (0: never). ``keep``: "best" or "last",
+    which adapter is the run's result. ``items``: at most so many of each."""
+
+    every: int = 100
+    items: int = 400
+    watch: str = "probability"
+    patience: int = 0
+    keep: str = "best"
+
+
+@dataclass(frozen=True, slots=True)
+class LoraRecipe:
+    """A whole run. Relative paths are relative to the working directory. ``base``: a folder with a checkpoint in the
+    ``-hf`` layout, or its hub id. ``save_every``: steps between two states that a killed run goes on from."""
+
+    base: str
+    out: Path
+    data: Data
+    revision: str = ""
+    language: Part = field(default_factory=lambda: Part(16, 32.0))
+    image_tower: Part = field(default_factory=Part)
+    projector: Projector = field(default_factory=Projector)
+    dropout: float = 0.0
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    speed: Speed = field(default_factory=Speed)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    save_every: int = 100
+    threads: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """All settings, paths as text."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        return found
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that a run's numbers depend on, flat: a resumed run must have the same."""
+        found = self.as_json()
+        for name in ("out", "save_every", "threads"):
+            del found[name]
+        for name in ("workers", "image_cache"):
+            del found["data"][name]
+        found["speed"] = {name: found["speed"][name] for name in ("precision", "four_bits")}
+        flat = {key: value for key, value in found.items() if not isinstance(value, dict)}
+        for part, values in found.items():
+            if isinstance(values, dict):
+                flat |= {f"{part}.{key}": value for key, value in values.items()}
+        return flat
+
+
+_PARTS: dict[str, type[Any]] = {
+    "data": Data, "language": Part, "image_tower": Part, "projector": Projector, "optimiser": Optimiser,
+    "speed": Speed, "evaluation": Evaluation,
+}  # fmt: skip
+
+
+def recipe_kind(path: Path) -> str:
+    """``kind`` of a recipe: "lora", or "nano" where it says none. Raises ``RecipeError``."""
+    return str(_raw(path).get("kind", "nano"))
+
+
+def read_recipe(path: Path) -> LoraRecipe:
+    """Read and check a recipe. Raises ``RecipeError`` naming the key that is wrong."""
+    raw = _raw(path)
+    raw.pop("kind", None)
+    missing = [key for key in ("base", "out", "data") if not raw.get(key)]
+    if missing:
+        raise RecipeError(f"The recipe {path} needs the keys {', '.join(missing)}.")
+    if not isinstance(raw["data"], dict) or "path" not in raw["data"]:
+        raise RecipeError(f"The recipe {path} needs data.path, the conversations.")
+    values = {key: _settings(_PARTS[key], value, key) if key in _PARTS else value for key, value in raw.items()}
+    values["out"] = Path(raw["out"])
+    recipe = _settings(LoraRecipe, values, "the recipe")
+    _check(recipe)
+    return recipe
+
+
+def _raw(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"The recipe {path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise RecipeError(f"The recipe {path} is not a list of settings.")
+    return raw
+
+
+def _settings(kind: type[Settings], values: Any, where: str) -> Settings:
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where} takes several settings, not {values!r}.")
+    types = {item.name: str(item.type) for item in fields(kind)}  # type: ignore[arg-type]
+    unknown = set(values) - set(types)
+    if unknown:
+        raise RecipeError(
+            f"{where} has no setting {', '.join(sorted(unknown))}.", f"It has {', '.join(sorted(types))}."
+        )
+    return kind(**{key: _typed(types[key], value, f"{where}.{key}") for key, value in values.items()})
+
+
+def _typed(kind: str, value: Any, where: str) -> Any:
+    """YAML reads ``1e-5`` (without a point) as text, and a list where someone slipped."""
+    if value is None and "None" in kind:
+        return None
+    if kind.startswith("Path"):
+        return Path(str(value))
+    wanted = {"int": int, "int | None": int, "float": float, "bool": bool, "str": str}.get(kind)
+    if wanted is None:
+        return value
+    if wanted is bool and not isinstance(value, bool):
+        raise RecipeError(f"{where} is true or false, not {value!r}.")
+    try:
+        found = wanted(value)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where} is a number, not {value!r}.") from error
+    if wanted is int and (isinstance(value, bool) or found != value):
+        raise RecipeError(f"{where} is a whole number, not {value!r}.")
+    return found
+
+
+def _check(recipe: LoraRecipe) -> None:
+    positive = {
+        "optimiser.batch": recipe.optimiser.batch, "optimiser.epochs": recipe.optimiser.epochs,
+        "speed.row_tokens": recipe.speed.row_tokens, "speed.micro_batch": recipe.speed.micro_batch,
+        "save_every": recipe.save_every, "data.max_tokens": recipe.data.max_tokens,
+    }  # fmt: skip
+    for name, value in positive.items():
+        if not value > 0:
+            raise RecipeError(f"{name} is {value}; it must be more than 0.")
+    for name, value, allowed in (
+        ("data.faulty", recipe.data.faulty, ("stop", "skip")),
+        ("speed.precision", recipe.speed.precision, ("bf16", "fp32")),
+        ("evaluation.watch", recipe.evaluation.watch, ("loss", "accuracy", "probability")),
+        ("evaluation.keep", recipe.evaluation.keep, ("best", "last")),
+    ):
+        if value not in allowed:
+            raise RecipeError(f"{name} is {value!r}; it may be {', '.join(allowed)}.")
+    if recipe.projector.full and recipe.projector.rank:
+        raise RecipeError("projector is trained whole (full) or by LoRA (rank), not both.", "Set rank to 0.")
+    parts = {"language": recipe.language, "image_tower": recipe.image_tower, "projector": recipe.projector}
+    for name, part in parts.items():
+        if part.rank < 0 or (part.rank and part.alpha <= 0):
+            raise RecipeError(f"{name} has rank {part.rank} and alpha {part.alpha}; both must be more than 0.")
+    if not any(part.rank for part in parts.values()):
+        raise RecipeError("Every rank is 0; an adapter needs LoRA on at least one part.", "Give language a rank.")
+    if recipe.speed.packing and recipe.speed.row_tokens < recipe.data.max_tokens:
+        raise RecipeError(
+            f"speed.row_tokens ({recipe.speed.row_tokens}) is less than data.max_tokens ({recipe.data.max_tokens}): "
+            "the longest conversation would fit into no row."
+        )
