@@ -14,7 +14,7 @@ import torch
 
 from facellm_training.lora.collate import Batch, packed, padded
 from facellm_training.lora.conversations import Conversation, DataError, read_conversations
-from facellm_training.lora.images import Tiles
+from facellm_training.lora.images import Tiles, read_tile
 from facellm_training.lora.packing import Row
 from facellm_training.lora.recipe import Data
 from facellm_training.lora.template import SILENT, Closed, Encoded, Template
@@ -76,10 +76,14 @@ def read_corpus(data: Data, template: Template, items: int, seed: int, tell: Tel
 
 def _read(path: Path, name: str, data: Data, template: Template, dropped: Counter[str]) -> tuple[Part, str]:
     found = read_conversations(path, name)
-    part, faulty = Part(), list(found.faulty)
+    part, faulty, seen = Part(), list(found.faulty), set[Path]()
     for conversation in found.conversations:
         try:
             encoded = template.encode(conversation)
+            for image in conversation.images if data.faulty == "skip" else ():
+                if image not in seen:  # else the cache's making, or the step that needs it, says so and stops
+                    read_tile(image, 1)
+                    seen.add(image)
         except DataError as error:
             faulty.append(str(error))
             continue

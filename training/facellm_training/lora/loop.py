@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -55,8 +56,6 @@ def saved_step(session: Session) -> int:
     path = session.out / state.STATE
     if not path.is_file():
         return 0
-    import json
-
     saved = torch.load(path, weights_only=True, map_location="cpu")
     return int(json.loads(saved["progress"])["step"])
 
@@ -78,20 +77,20 @@ def _steps(session: Session, progress: state.Progress) -> None:
             numbers = _step(session, progress, loader, rows)
             progress.step += 1
             log.step(progress.step, numbers, time.monotonic() - begun)
-            _between(session, progress, log, last=progress.step == steps)
-            if progress.stopped:
+            if _between(session, progress, log, last=progress.step == steps):
                 break
     finally:
         log.close()
 
 
-def _between(session: Session, progress: state.Progress, log: Log, *, last: bool) -> None:
-    """After a step: evaluate and save where it is time."""
+def _between(session: Session, progress: state.Progress, log: Log, *, last: bool) -> bool:
+    """After a step: evaluate and save where it is time. Whether to stop early."""
     every = session.recipe.evaluation.every
     if last or (every and progress.step % every == 0):
         _evaluate(session, progress, log)
     if last or progress.stopped or progress.step % session.recipe.save_every == 0:
         _save(session, progress)
+    return progress.stopped
 
 
 def _save(session: Session, progress: state.Progress) -> None:

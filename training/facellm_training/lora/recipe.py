@@ -222,9 +222,9 @@ def _check(recipe: LoraRecipe) -> None:
         "speed.row_tokens": recipe.speed.row_tokens, "speed.micro_batch": recipe.speed.micro_batch,
         "save_every": recipe.save_every, "data.max_tokens": recipe.data.max_tokens,
     }  # fmt: skip
-    for name, value in positive.items():
-        if not value > 0:
-            raise RecipeError(f"{name} is {value}; it must be more than 0.")
+    for name, number in positive.items():
+        if not number > 0:
+            raise RecipeError(f"{name} is {number}; it must be more than 0.")
     for name, value, allowed in (
         ("data.faulty", recipe.data.faulty, ("stop", "skip")),
         ("speed.precision", recipe.speed.precision, ("bf16", "fp32")),
@@ -233,16 +233,25 @@ def _check(recipe: LoraRecipe) -> None:
     ):
         if value not in allowed:
             raise RecipeError(f"{name} is {value!r}; it may be {', '.join(allowed)}.")
-    if recipe.projector.full and recipe.projector.rank:
-        raise RecipeError("projector is trained whole (full) or by LoRA (rank), not both.", "Set rank to 0.")
-    parts = {"language": recipe.language, "image_tower": recipe.image_tower, "projector": recipe.projector}
-    for name, part in parts.items():
-        if part.rank < 0 or (part.rank and part.alpha <= 0):
-            raise RecipeError(f"{name} has rank {part.rank} and alpha {part.alpha}; both must be more than 0.")
-    if not any(part.rank for part in parts.values()):
-        raise RecipeError("Every rank is 0; an adapter needs LoRA on at least one part.", "Give language a rank.")
+    _check_parts(recipe)
     if recipe.speed.packing and recipe.speed.row_tokens < recipe.data.max_tokens:
         raise RecipeError(
             f"speed.row_tokens ({recipe.speed.row_tokens}) is less than data.max_tokens ({recipe.data.max_tokens}): "
             "the longest conversation would fit into no row."
         )
+
+
+def _check_parts(recipe: LoraRecipe) -> None:
+    if recipe.projector.full and recipe.projector.rank:
+        raise RecipeError("projector is trained whole (full) or by LoRA (rank), not both.", "Set rank to 0.")
+    ranks = {
+        name: (part.rank, part.alpha)
+        for name, part in (
+            ("language", recipe.language), ("image_tower", recipe.image_tower), ("projector", recipe.projector),
+        )
+    }  # fmt: skip
+    for name, (rank, alpha) in ranks.items():
+        if rank < 0 or (rank and alpha <= 0):
+            raise RecipeError(f"{name} has rank {rank} and alpha {alpha}; both must be more than 0.")
+    if not any(rank for rank, _ in ranks.values()):
+        raise RecipeError("Every rank is 0; an adapter needs LoRA on at least one part.", "Give language a rank.")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from facellm_training.lora.collate import Batch
+from facellm_training.lora.conversations import DataError
 from facellm_training.lora.corpus import Corpus, Layout, Part, Rows
 from facellm_training.lora.images import Tiles
 from facellm_training.lora.model import Normaliser, logits_of, loss_sum
@@ -68,8 +69,11 @@ class Session:
             data, batch_size=None, sampler=rows, num_workers=workers,  # type: ignore[arg-type]
             pin_memory=device.type == "cuda",
         )  # fmt: skip
-        for batch in found:
-            yield batch.to(device)
+        try:
+            for batch in found:
+                yield batch.to(device)
+        except DataError as error:  # of another process: its sentence is the last line of a traceback
+            raise DataError(str(error).strip().splitlines()[-1].rsplit("DataError: ", 1)[-1], error.hint) from error
 
     def layout(self, *, packing: bool) -> Layout:
         fill = self.recipe.speed.row_tokens if self.recipe.speed.compiled else 0
