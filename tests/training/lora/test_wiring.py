@@ -53,7 +53,7 @@ def test_each_picture_stands_where_its_conversation_is(session) -> None:
 
 def test_loss_with_the_right_picture_is_lower_than_with_a_shuffled_one(session) -> None:
     made = session(
-        language=LOUD, projector={"full": True, "lr": 2e-2}, optimiser={"batch": 18, "epochs": 40.0},
+        language=LOUD, projector={"full": True, "lr": 2e-2}, optimiser={"batch": 18, "epochs": 30.0},
         speed={"row_tokens": 2048}, evaluation={"every": 0},
     )  # fmt: skip
     progress = run(made)

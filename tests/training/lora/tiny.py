@@ -56,7 +56,7 @@ def row(
             "choices": choices or [], "answer": answer}  # fmt: skip
 
 
-def recipe(base: Path, data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+def recipe(base: Path, data: Path, out: Path, /, **changes: Any) -> dict[str, Any]:
     """Settings as YAML has them; ``changes`` by part, for example ``optimiser={"batch": 2}``."""
     settings: dict[str, Any] = {
         "kind": "lora", "base": str(base), "out": str(out), "threads": 1, "save_every": 2,

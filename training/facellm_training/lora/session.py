@@ -68,6 +68,7 @@ class Session:
         found = torch.utils.data.DataLoader(
             data, batch_size=None, sampler=rows, num_workers=workers,  # type: ignore[arg-type]
             pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else its beginning draws from the step's own random numbers
         )  # fmt: skip
         try:
             for batch in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -56,8 +57,7 @@ def save(out: Path, progress: Progress, identity: dict[str, Any], accelerator: A
         part = out / f"{STATE}.part"
         with disk_faults(out, f"the state after step {progress.step}"):
             try:
-                torch.save(found, part)
-                _to_disk(part)
+                _write(part, found)
                 os.replace(part, out / STATE)
             finally:
                 part.unlink(missing_ok=True)
@@ -136,6 +136,11 @@ def forget_after(out: Path, step: int) -> None:
     os.replace(part, out / METRICS)
 
 
-def _to_disk(path: Path) -> None:
-    with path.open("rb") as file:
+def _write(path: Path, found: dict[str, Any]) -> None:
+    """By way of memory: PyTorch's writer hides what the disk says."""
+    whole = io.BytesIO()
+    torch.save(found, whole)
+    with path.open("wb") as file:
+        file.write(whole.getbuffer())
+        file.flush()
         os.fsync(file.fileno())

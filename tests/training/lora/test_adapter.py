@@ -1,0 +1,63 @@
+"""What training leaves is what ``facellm convert BASE --adapter`` takes, and nothing of it is lost on the way."""
+
+from __future__ import annotations
+
+import pytest
+
+from facellm.core.package import ModelPackage
+from facellm_converters.convert import Order, convert
+from facellm_converters.equality.compare import compare_with
+from facellm_converters.lora.adapter import read_adapter
+from facellm_training.lora.flops import peak, work
+from facellm_training.lora.recipe import read_recipe
+from facellm_training.lora.run import train_lora
+from facellm_training.lora.template import SILENT
+
+PARTS = {
+    "language": {"lr": 2e-2},
+    "image_tower": {"rank": 2, "alpha": 4, "lr": 2e-3},
+    "projector": {"full": True, "lr": 2e-3},
+}
+
+
+@pytest.mark.parametrize(("kind", "parts"), [("qwen2", PARTS), ("qwen3", {"language": {"lr": 2e-2}})])
+def test_a_trained_adapter_is_converted_and_answers_alike(made, recipe_file, one_thread, tmp_path, kind, parts) -> None:
+    adapter = train_lora(
+        read_recipe(recipe_file(kind=kind, optimiser={"epochs": 3.0}, **parts, evaluation={"keep": "last"})), print
+    )
+    found = read_adapter(adapter)
+    assert len(found.loras) == 2 * 7 + (4 * 6 if "image_tower" in parts else 0)
+    assert len(found.saved) == (6 if "projector" in parts else 0)
+    assert found.touches_vision == ("projector" in parts)
+    done = convert(Order(made / kind, tmp_path / "gguf", "F16", "F16", adapter), lambda *_: None)
+    pair = ModelPackage("tiny", done.language, done.mmproj, 112)
+    report = compare_with(made / kind, adapter, pair)
+    assert report.equal, report.table()
+    assert not compare_with(made / kind, None, pair).equal, "the adapter changes what the model answers"
+
+
+def test_arithmetic_counted_is_torchs_own_count(session) -> None:
+    """One conversation forward and backward. Torch also counts the attention that is masked; it leaves out the way
+    back below the first trained matrix, a few hundredths here."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from facellm_training.lora.collate import packed
+
+    made = session(language={"rank": 1}, speed={"attention": "eager"})
+    part = made.corpus.train
+    batch = packed(
+        [(part.encoded[0].ids, part.encoded[0].labels)], [made.tiles(image) for image in part.conversations[0].images]
+    )
+    with FlopCounterMode(display=False) as counter:
+        made.loss(batch).backward()
+    length, loud = len(part.encoded[0]), int((part.encoded[0].labels != SILENT).sum())
+    needed = work(made.model)
+    masked = needed.pair * length * (length - 1) / 2
+    assert needed.of([length], loud, 1) + masked == pytest.approx(counter.get_total_flops(), rel=0.04)
+
+
+def test_peaks_are_found_by_the_devices_name() -> None:
+    assert peak("NVIDIA H100 80GB HBM3")[0] == 989.4e12
+    assert peak("NVIDIA H100 PCIe")[0] == 756e12
+    assert peak("NVIDIA L40S")[0] == 362e12 and peak("NVIDIA L4")[0] == 121e12
+    assert peak("CPU") is None

@@ -1,0 +1,47 @@
+"""Which conversations a step has, and how they are laid into rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from facellm_training.lora.packing import Order, batches, pack, share
+
+LENGTHS = [int(one) for one in np.random.default_rng(0).integers(20, 300, 83)]
+
+
+def test_an_epoch_has_each_conversation_once() -> None:
+    order = Order(83, 10, 2.0, 5)
+    taken = [one for step in range(order.steps) for one in order.step(step)]
+    assert len(taken) == 166
+    assert sorted(taken[:83]) == sorted(taken[83:]) == list(range(83))
+    assert taken[:83] != taken[83:]
+    assert order.step(7) == Order(83, 10, 2.0, 5).step(7) != Order(83, 10, 2.0, 6).step(7)
+
+
+def test_part_of_an_epoch() -> None:
+    order = Order(83, 10, 0.5, 0)
+    assert [len(order.step(step)) for step in range(order.steps)] == [10, 10, 10, 10, 2]
+
+
+def test_rows_hold_all_and_no_more_than_fits() -> None:
+    chosen = list(range(5, 75))
+    rows = pack(chosen, LENGTHS, 512)
+    assert sorted(one for row in rows for one in row) == chosen
+    assert all(sum(LENGTHS[one] for one in row) <= 512 for row in rows)
+    assert len(rows) <= 11 / 9 * sum(LENGTHS[one] for one in chosen) / 512 + 1
+
+
+def test_batches_hold_all() -> None:
+    rows = batches(range(83), LENGTHS, 8)
+    assert sorted(one for row in rows for one in row) == list(range(83))
+    assert {len(row) for row in rows} == {8, 3}
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3, 8])
+def test_devices_get_equally_many_rows_and_each_counts_once(devices) -> None:
+    rows = pack(range(20), LENGTHS, 512)
+    shares = [share(rows, devices, device) for device in range(devices)]
+    assert len({len(one) for one in shares}) == 1
+    counted = [row for one in shares for row, counts in one if counts]
+    assert sorted(counted) == sorted(rows)
