@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft")
 pytest.importorskip("accelerate")
 
-from facellm_training.lora.recipe import read_recipe
-from facellm_training.lora.run import prepare
-from facellm_training.lora.session import Session
-from tests.training.lora import tiny
+from facellm_training.lora.recipe import read_recipe  # noqa: E402
+from facellm_training.lora.run import prepare  # noqa: E402
+from facellm_training.lora.session import Session  # noqa: E402
+from tests.training.lora import tiny  # noqa: E402
 
 Make = Callable[..., Session]
 
@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def one_thread():
+def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -46,7 +46,7 @@ def test_arithmetic_counted_is_torchs_own_count(session) -> None:
     made = session(language={"rank": 1}, speed={"attention": "eager"})
     part = made.corpus.train
     batch = packed(
-        [(part.encoded[0].ids, part.encoded[0].labels)], [made.tiles(image) for image in part.conversations[0].images]
+        [[(part.encoded[0].ids, part.encoded[0].labels)]], [made.tiles(image) for image in part.conversations[0].images]
     )
     with FlopCounterMode(display=False) as counter:
         made.loss(batch).backward()

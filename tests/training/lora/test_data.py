@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ PLAIN = [("user", "<image>What?"), ("assistant", "A face.")]
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path) -> Path:
     (tmp_path / "images").mkdir()
     for name in ("a", "b"):
         tiny.picture(tmp_path / "images" / f"{name}.png", "red", 0)
@@ -25,13 +27,13 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def template(made):
+def template(made) -> Template:
     from transformers import AutoTokenizer
 
     return Template(AutoTokenizer.from_pretrained(made / "qwen2"), 16, 120)
 
 
-def put(folder, *rows, name="conversations.jsonl"):
+def put(folder: Path, *rows: dict[str, Any], name: str = "conversations.jsonl") -> Path:
     (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
@@ -59,7 +61,12 @@ def test_our_layout_is_read_from_lines_and_from_a_list(folder) -> None:
             {
                 "formatting": "sharegpt",
                 "columns": {"messages": "messages", "images": "pictures"},
-                "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
+                "tags": {
+                    "role_tag": "role",
+                    "content_tag": "content",
+                    "user_tag": "user",
+                    "assistant_tag": "assistant",
+                },
             },
             {
                 "messages": [{"role": role, "content": text} for role, text in PLAIN],
@@ -111,7 +118,12 @@ def test_the_published_description_that_drops_all_pictures_is_refused(folder) ->
             "control token",
         ),
         (
-            {"messages": [{"role": "user", "content": "<image>" + "why " * 200}, {"role": "assistant", "content": "x"}]},
+            {
+                "messages": [
+                    {"role": "user", "content": "<image>" + "why " * 200},
+                    {"role": "assistant", "content": "x"},
+                ]
+            },
             "data.max_tokens allows 120",
         ),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facellm_training.lora.packing import Order, batches, pack, share
+from facellm_training.lora.packing import Order, alone, pack, share, together
 
 LENGTHS = [int(one) for one in np.random.default_rng(0).integers(20, 300, 83)]
 
@@ -32,16 +32,18 @@ def test_rows_hold_all_and_no_more_than_fits() -> None:
     assert len(rows) <= 11 / 9 * sum(LENGTHS[one] for one in chosen) / 512 + 1
 
 
-def test_batches_hold_all() -> None:
-    rows = batches(range(83), LENGTHS, 8)
-    assert sorted(one for row in rows for one in row) == list(range(83))
-    assert {len(row) for row in rows} == {8, 3}
+def test_without_packing_each_conversation_is_a_row() -> None:
+    rows = alone(range(83), LENGTHS)
+    assert sorted(one for (one,) in rows) == list(range(83))
+    passes = together(rows, 8)
+    assert [row for one in passes for row in one] == rows
+    assert {len(one) for one in passes} == {8, 3}
 
 
 @pytest.mark.parametrize("devices", [1, 2, 3, 8])
-def test_devices_get_equally_many_rows_and_each_counts_once(devices) -> None:
-    rows = pack(range(20), LENGTHS, 512)
-    shares = [share(rows, devices, device) for device in range(devices)]
+def test_devices_get_equally_many_passes_and_each_counts_once(devices) -> None:
+    passes = together(pack(range(40), LENGTHS, 512), 2)
+    shares = [share(passes, devices, device) for device in range(devices)]
     assert len({len(one) for one in shares}) == 1
-    counted = [row for one in shares for row, counts in one if counts]
-    assert sorted(counted) == sorted(rows)
+    counted = [passed for one in shares for passed, counts in one if counts]
+    assert sorted(counted) == sorted(passes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -11,7 +13,7 @@ from tests.training.lora import tiny
 
 
 @pytest.fixture
-def shipped(project_root):
+def shipped(project_root) -> Path:
     return project_root / "training" / "recipes"
 
 

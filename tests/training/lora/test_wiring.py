@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -16,7 +18,7 @@ from facellm_training.lora.template import SILENT
 LOUD = {"rank": 4, "alpha": 8, "lr": 2e-2}
 
 
-def sequences(session, chosen):
+def sequences(session, chosen) -> tuple[list[Any], list[Any]]:
     part = session.corpus.train
     tiles = [session.tiles(image) for one in chosen for image in part.conversations[one].images]
     return [(part.encoded[one].ids, part.encoded[one].labels) for one in chosen], tiles
@@ -30,8 +32,8 @@ def test_pixel_values_reach_the_model_and_matter(session, language) -> None:
     tower = made.model.get_base_model().model.vision_tower
     handle = tower.register_forward_pre_hook(lambda _, __, kw: seen.append(kw["pixel_values"]), with_kwargs=True)
     with torch.no_grad():
-        one = logits_of(made.model, packed(given, tiles), made.normalise)
-        other = logits_of(made.model, packed(given, tiles[::-1]), made.normalise)
+        one = logits_of(made.model, packed([given], tiles), made.normalise)
+        other = logits_of(made.model, packed([given], tiles[::-1]), made.normalise)
     handle.remove()
     assert seen[0].shape == (3, 3, 112, 112)
     red = torch.from_numpy(tiles[0][..., 0].copy()).float() / 255
@@ -42,10 +44,10 @@ def test_pixel_values_reach_the_model_and_matter(session, language) -> None:
 def test_each_picture_stands_where_its_conversation_is(session) -> None:
     made = session()
     given, tiles = sequences(made, [0, 1, 2])
-    wanted = packed(given, tiles)
-    other = packed(given, [tiles[0], tiles[1], 255 - tiles[2]])
+    wanted = packed([given], tiles)
+    other = packed([given], [tiles[0], tiles[1], 255 - tiles[2]])
     with torch.no_grad():
-        one, changed = (logits_of(made.model, batch, made.normalise)[0] for batch in (wanted, other))
+        one, changed = (logits_of(made.model, batch, made.normalise) for batch in (wanted, other))
     last = int((given[2][1] != SILENT).sum())
     assert torch.equal(one[:-last], changed[:-last])
     assert (one[-last:] - changed[-last:]).abs().max() > 1e-2
@@ -61,8 +63,8 @@ def test_loss_with_the_right_picture_is_lower_than_with_a_shuffled_one(session) 
     closed = [place for place, one in enumerate(made.corpus.train.conversations) if one.choices]
     given, tiles = sequences(made, closed)
     with torch.no_grad():
-        right = float(made.loss(packed(given, tiles))) / len(closed)
-        shuffled = float(made.loss(packed(given, [*tiles[1:], tiles[0]]))) / len(closed)
+        right = float(made.loss(packed([given], tiles))) / len(closed)
+        shuffled = float(made.loss(packed([given], [*tiles[1:], tiles[0]]))) / len(closed)
     assert right < 0.2
     assert shuffled > right + 1
     last = progress.evaluations[-1]
@@ -72,8 +74,8 @@ def test_loss_with_the_right_picture_is_lower_than_with_a_shuffled_one(session) 
 def test_one_batch_overfits(session) -> None:
     made = session(language=LOUD, optimiser={"batch": 4})
     given, tiles = sequences(made, [0, 1, 2, 3])
-    batch = packed(given, tiles)
-    count = int((batch.targets != SILENT).sum())
+    batch = packed([given], tiles)
+    count = len(batch.targets)
     losses = []
     for _ in range(80):
         loss = made.loss(batch) / count
@@ -94,8 +96,9 @@ def test_prompt_and_picture_tokens_carry_no_loss(session) -> None:
         assert spoken == f"{answer}<|im_end|>"
         assert (encoded.ids == tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")).sum() == 16
     given, tiles = sequences(made, [0])
-    batch = packed(given, tiles)
-    assert torch.equal(batch.input_ids[0, batch.keep + 1], batch.targets[0])
+    batch = packed([given], tiles)
+    places = batch.loud[0].nonzero()[:, 0]
+    assert torch.equal(batch.input_ids[0, places + 1], batch.targets)
 
 
 def test_lora_gets_gradients_and_frozen_weights_none(session) -> None:
@@ -105,7 +108,7 @@ def test_lora_gets_gradients_and_frozen_weights_none(session) -> None:
         for name, values in made.model.named_parameters():
             if "lora_B" in name:
                 values.normal_(0, 0.1)
-    made.loss(packed(given, tiles)).backward()
+    made.loss(packed([given], tiles)).backward()
     with_gradient = {name for name, one in made.model.named_parameters() if one.grad is not None}
     for name in with_gradient:
         assert "lora_" in name or "modules_to_save" in name, name
@@ -146,12 +149,13 @@ def test_packed_losses_and_gradients_are_those_of_each_conversation_alone(sessio
     made = session(language)
     chosen = [0, 1, 2, 3, 4]
     given, tiles = sequences(made, chosen)
-    alone = [made.loss(packed([one], [tile])) for one, tile in zip(given, tiles, strict=True)]
+    alone = [made.loss(packed([[one]], [tile])) for one, tile in zip(given, tiles, strict=True)]
     found = {}
     for name, loss in {
         "alone": torch.stack(alone).sum(),
-        "packed": made.loss(packed(given, tiles)),
-        "filled": made.loss(packed(given, tiles, fill=512, pad=made.pad)),
+        "packed": made.loss(packed([given], tiles)),
+        "filled": made.loss(packed([given], tiles, fill=512, pad=made.pad)),
+        "rows": made.loss(packed([given[:2], given[2:]], tiles, pad=made.pad)),
         "padded": made.loss(padded(given, tiles, pad=made.pad)),
     }.items():
         made.optim.zero_grad()
@@ -170,7 +174,7 @@ def test_gradient_checkpointing_changes_nothing(session, tmp_path) -> None:
         made = session(speed={"gradient_checkpointing": on}, out=str(tmp_path / f"out{on}"))
         made.model.train()
         given, tiles = sequences(made, [0, 1])
-        made.loss(packed(given, tiles)).backward()
+        made.loss(packed([given], tiles)).backward()
         found.append(torch.cat([one.grad.flatten() for one in made.model.parameters() if one.grad is not None]))
     assert torch.allclose(found[0], found[1], rtol=0, atol=1e-6 * float(found[0].abs().max()))
 

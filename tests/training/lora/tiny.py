@@ -63,7 +63,7 @@ def recipe(base: Path, data: Path, out: Path, /, **changes: Any) -> dict[str, An
         "data": {"path": str(data), "held_out": 3, "max_tokens": 256, "workers": 0},
         "language": {"rank": 4, "alpha": 8, "lr": 5e-3},
         "optimiser": {"batch": 4, "epochs": 1.0, "seed": 3},
-        "speed": {"row_tokens": 256, "precision": "fp32", "gradient_checkpointing": False},
+        "speed": {"row_tokens": 256, "rows": 1, "precision": "fp32", "gradient_checkpointing": False},
         "evaluation": {"every": 3},
     }  # fmt: skip
     for name, value in changes.items():

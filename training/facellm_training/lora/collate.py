@@ -17,14 +17,14 @@ from facellm_training.lora.template import SILENT, Ids
 @dataclass(slots=True)
 class Batch:
     """``input_ids`` and ``position_ids`` ``[B, T]``; ``attention_mask`` ``[B, T]``, or none for packed rows, where
-    positions that begin anew part the conversations; ``pixels`` uint8 ``[P, side, side, 3]``; ``keep`` ``[K]``: the
-    places that predict something, ``targets`` ``[B, K]``: what, ``SILENT`` where nothing."""
+    positions that begin anew part the conversations; ``pixels`` uint8 ``[P, side, side, 3]``, in the rows' order;
+    ``loud`` bool ``[B, T]``: the places that predict something, ``targets`` ``[N]``: what, row by row."""
 
     input_ids: Tensor
     position_ids: Tensor
     attention_mask: Tensor | None
     pixels: Tensor
-    keep: Tensor
+    loud: Tensor
     targets: Tensor
 
     def to(self, device: torch.device) -> Batch:
@@ -38,27 +38,25 @@ class Batch:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return Batch(**{key: value if value is None else value.pin_memory() for key, value in values.items()})
 
-    @property
-    def tokens(self) -> int:
-        """Without padding."""
-        return int(self.attention_mask.sum()) if self.attention_mask is not None else self.input_ids.numel()
-
 
 Sequences = Sequence[tuple[Ids, Ids]]
 
 
-def packed(sequences: Sequences, tiles: Sequence[Tile], *, fill: int = 0, pad: int = 0) -> Batch:
-    """One row, one (ids, labels) after the other. ``fill``: pad it up to so many tokens, for a compiled model; the
-    padding is a conversation of its own, so that nothing sees it."""
-    ids = np.concatenate([ids for ids, _ in sequences])
-    places = np.concatenate([np.arange(len(ids)) for ids, _ in sequences])
-    targets = np.concatenate([_shifted(labels) for _, labels in sequences])
-    lacking = fill - len(ids)
-    if lacking > 0:
-        ids = np.concatenate([ids, np.full(lacking, pad)])
-        places = np.concatenate([places, np.arange(lacking)])
-        targets = np.concatenate([targets, np.full(lacking, SILENT)])
-    return _batch(ids[None], places[None], None, targets[None], tiles)
+def packed(rows: Sequence[Sequences], tiles: Sequence[Tile], *, pad: int = 0, fill: int = 0) -> Batch:
+    """Rows of (ids, labels), in each one after the other. Shorter rows are padded, and all up to ``fill`` tokens, for
+    a compiled model; the padding is a conversation of its own, so that nothing sees it."""
+    length = max(fill, *(sum(len(ids) for ids, _ in row) for row in rows))
+    size = (len(rows), length)
+    ids, places, targets = np.full(size, pad), np.zeros(size, np.int64), np.full(size, SILENT)
+    for number, row in enumerate(rows):
+        start = 0
+        for one, labels in row:
+            span = slice(start, start + len(one))
+            ids[number, span], targets[number, span] = one, _shifted(labels)
+            places[number, span] = np.arange(len(one))
+            start += len(one)
+        places[number, start:] = np.arange(length - start)
+    return _batch(ids, places, None, targets, tiles)
 
 
 def padded(sequences: Sequences, tiles: Sequence[Tile], *, pad: int) -> Batch:
@@ -81,10 +79,10 @@ def _batch(
     ids: NDArray[np.integer], places: NDArray[np.integer], mask: NDArray[np.int64] | None,
     targets: NDArray[np.integer], tiles: Sequence[Tile],
 ) -> Batch:  # fmt: skip
-    keep = np.flatnonzero((targets != SILENT).any(0))
+    loud = targets != SILENT
     return Batch(
-        _long(ids), _long(places), None if mask is None else _long(mask),
-        torch.from_numpy(np.stack(tiles)), _long(keep), _long(targets[:, keep]),
+        _long(ids), _long(places), None if mask is None else _long(mask), torch.from_numpy(np.stack(tiles)),
+        torch.from_numpy(loud), _long(targets[loud]),
     )  # fmt: skip
 
 

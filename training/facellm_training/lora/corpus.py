@@ -15,7 +15,7 @@ import torch
 from facellm_training.lora.collate import Batch, packed, padded
 from facellm_training.lora.conversations import Conversation, DataError, read_conversations
 from facellm_training.lora.images import Tiles, read_tile
-from facellm_training.lora.packing import Row
+from facellm_training.lora.packing import Pass
 from facellm_training.lora.recipe import Data
 from facellm_training.lora.template import SILENT, Closed, Encoded, Template
 
@@ -141,17 +141,18 @@ class Layout:
 
 
 class Rows(torch.utils.data.Dataset[Batch]):
-    """Gives the batch of a row. Used by the loader's processes."""
+    """Gives the batch of a pass. Used by the loader's processes."""
 
     def __init__(self, part: Part, tiles: Tiles, layout: Layout) -> None:
         self._part, self._tiles, self._layout = part, tiles, layout
 
-    def __getitem__(self, row: Row) -> Batch:
-        sequences = [(self._part.encoded[one].ids, self._part.encoded[one].labels) for one in row]
-        tiles = [self._tiles(image) for one in row for image in self._part.conversations[one].images]
+    def __getitem__(self, rows: Pass) -> Batch:
+        part = self._part
+        sequences = [[(part.encoded[one].ids, part.encoded[one].labels) for one in row] for row in rows]
+        tiles = [self._tiles(image) for row in rows for one in row for image in part.conversations[one].images]
         if self._layout.packing:
-            return packed(sequences, tiles, fill=self._layout.fill, pad=self._layout.pad)
-        return padded(sequences, tiles, pad=self._layout.pad)
+            return packed(sequences, tiles, pad=self._layout.pad, fill=self._layout.fill)
+        return padded([row[0] for row in sequences], tiles, pad=self._layout.pad)
 
 
 def closed_part(closed: Sequence[tuple[Conversation, Closed]]) -> Part:

@@ -1,54 +1,75 @@
-"""Which row fits into memory, after one did not: tried, not guessed."""
+"""What fits into memory, after one did not: tried, not guessed."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 
 import torch
 
-from facellm_training.lora.packing import Row
+from facellm_training.lora.packing import Pass
 from facellm_training.lora.session import Session
 
 
-def what_fits(session: Session, row: Row) -> tuple[str, str]:
-    """Pass the first half of ``row``, a quarter, … forward and backward until one fits. A sentence and a hint.
+def what_fits(session: Session, passed: Pass) -> tuple[str, str]:
+    """Take half of the rows of the pass forward and backward, a quarter, … then half of the conversations of one row,
+    until it fits. A sentence and a hint.
 
     Several devices wait for each other in every pass, so that there nothing is tried and half is named.
     """
-    if session.accelerator.num_processes > 1:
-        count, tried = max(1, len(row) // 2), "half of the row that did not fit, untried"
-    else:
-        count, tried = _fitting(session, row), "tried just now"
-    speed, lengths = session.recipe.speed, session.corpus.train.lengths
-    taken = f"It has {len(row)} conversations of {sum(lengths[one] for one in row)} tokens."
-    if not count:
+    taken = f"It has {_counted(session, passed)}."
+    tries = _smaller(passed)
+    fitting, tried = (next(tries, None), "not tried") if _several(session) else (_first(session, tries), "tried")
+    if fitting is None:
         return f"{taken} Not even one conversation fits.", _others(session)
-    batch = f"a batch of {count} ({sum(lengths[one] for one in row[:count])} tokens) fits ({tried})"
-    if not speed.packing:
-        return f"{taken} On this device {batch}.", f"Set speed.micro_batch: {count}. {_others(session)}"
-    tokens = sum(lengths[one] for one in row[:count])
-    lower = "" if tokens >= session.recipe.data.max_tokens else f" and data.max_tokens to at most {tokens}"
-    return f"{taken} On this device {batch}.", f"Set speed.row_tokens: {tokens}{lower}. {_others(session)}"
+    said = f"{taken} On this device a batch of {_counted(session, fitting)} fits ({tried})."
+    return said, f"Set {_setting(session, fitting)}. {_others(session)}"
 
 
-def _fitting(session: Session, row: Row) -> int:
-    """How many of the row's first conversations fit; 0 for none. The gradients are thrown away."""
-    count = len(row) // 2
-    while count:
+def _counted(session: Session, passed: Pass) -> str:
+    chosen = [one for row in passed for one in row]
+    return f"{len(chosen)} conversations, {sum(session.corpus.train.lengths[one] for one in chosen)} tokens"
+
+
+def _setting(session: Session, fitting: Pass) -> str:
+    if not session.recipe.speed.packing:
+        return f"speed.micro_batch: {len(fitting)}"
+    tokens = max(sum(session.corpus.train.lengths[one] for one in row) for row in fitting)
+    if len(fitting) > 1 or tokens >= session.recipe.data.max_tokens:
+        return f"speed.rows: {len(fitting)}" + ("" if len(fitting) > 1 else f" and speed.row_tokens: {tokens}")
+    return f"speed.rows: 1, speed.row_tokens: {tokens} and data.max_tokens to at most {tokens}"
+
+
+def _smaller(passed: Pass) -> Iterator[Pass]:
+    while len(passed) > 1:
+        passed = passed[: len(passed) // 2]
+        yield passed
+    row = passed[0]
+    while len(row) > 1:
+        row = row[: len(row) // 2]
+        yield (row,)
+
+
+def _several(session: Session) -> bool:
+    return int(session.accelerator.num_processes) > 1
+
+
+def _first(session: Session, tries: Iterator[Pass]) -> Pass | None:
+    """The first that fits. Its gradients are thrown away."""
+    for passed in tries:
         gc.collect()
         if session.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
         try:
             packing = session.recipe.speed.packing
-            for batch in session.loader(session.corpus.train, [row[:count]], packing=packing):
+            for batch in session.loader(session.corpus.train, [passed], packing=packing):
                 session.accelerator.backward(session.loss(batch))
         except torch.OutOfMemoryError:
-            count //= 2
-        else:
-            return count
+            continue
         finally:
             session.optim.zero_grad(set_to_none=True)
-    return 0
+        return passed
+    return None
 
 
 def _others(session: Session) -> str:

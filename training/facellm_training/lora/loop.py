@@ -18,7 +18,7 @@ from facellm_training.lora.faults import DeviceLost, OutOfMemory, is_lost_device
 from facellm_training.lora.fitting import what_fits
 from facellm_training.lora.log import Log
 from facellm_training.lora.optimiser import set_rates, share_of_rate
-from facellm_training.lora.packing import Row
+from facellm_training.lora.packing import Pass
 from facellm_training.lora.session import Session
 
 
@@ -64,17 +64,17 @@ def _steps(session: Session, progress: state.Progress) -> None:
     steps = session.order.steps
     if progress.stopped or progress.step >= steps:
         return
-    plan = [session.rows_of_step(step) for step in range(progress.step, steps)]
+    plan = [session.passes_of_step(step) for step in range(progress.step, steps)]
     loader = session.loader(
-        session.corpus.train, [row for rows in plan for row, _ in rows], packing=session.recipe.speed.packing
+        session.corpus.train, [one for passes in plan for one, _ in passes], packing=session.recipe.speed.packing
     )
     log = Log(session, steps, progress.step)
     try:
         if not progress.evaluations:
             _evaluate(session, progress, log)
-        for rows in plan:
+        for passes in plan:
             begun = time.monotonic()
-            numbers = _step(session, progress, loader, rows)
+            numbers = _step(session, progress, loader, passes)
             progress.step += 1
             log.step(progress.step, numbers, time.monotonic() - begun)
             if _between(session, progress, log, last=progress.step == steps):
@@ -117,9 +117,9 @@ def _evaluate(session: Session, progress: state.Progress, log: Log) -> None:
 
 
 def _step(
-    session: Session, progress: state.Progress, loader: Iterator[Batch], rows: list[tuple[Row, bool]]
+    session: Session, progress: state.Progress, loader: Iterator[Batch], passes: list[tuple[Pass, bool]]
 ) -> dict[str, Any]:
-    """One step of the optimiser over all rows of the step. What is random in it follows from its number."""
+    """One step of the optimiser over all passes of the step. What is random in it follows from its number."""
     accelerator, settings, step = session.accelerator, session.recipe.optimiser, progress.step
     share = share_of_rate(step, session.order.steps, settings)
     set_rates(session.optim, share)
@@ -127,16 +127,16 @@ def _step(
     supervised = sum(session.corpus.train.encoded[one].supervised for one in session.order.step(step))
     total = torch.zeros((), device=accelerator.device)
     session.optim.zero_grad(set_to_none=True)
-    for number, (row, counts) in enumerate(rows):
-        last = number == len(rows) - 1
+    for number, (passed, counts) in enumerate(passes):
+        last = number == len(passes) - 1
         try:
             batch = next(loader)
-            # Gradients of several devices are averaged, after the last row.
+            # Gradients of several devices are averaged, after the last pass.
             with nullcontext() if last else accelerator.no_sync(session.model):
                 loss = session.loss(batch) * (counts / supervised)
                 accelerator.backward(loss * accelerator.num_processes)
         except torch.OutOfMemoryError as error:
-            raise _too_large(session, progress, row) from error
+            raise _too_large(session, progress, passed) from error
         total += loss.detach()
     mean = float(accelerator.reduce(total, "sum"))
     if not math.isfinite(mean):
@@ -148,10 +148,10 @@ def _step(
     return {"loss": mean, "share_of_rate": share, "gradient_norm": float(norm)}
 
 
-def _too_large(session: Session, progress: state.Progress, row: Row) -> OutOfMemory:
+def _too_large(session: Session, progress: state.Progress, passed: Pass) -> OutOfMemory:
     """Says what fits, and keeps the state: no weight has changed since the last whole step."""
     session.optim.zero_grad(set_to_none=True)
-    sentence, hint = what_fits(session, row)
+    sentence, hint = what_fits(session, passed)
     if session.accelerator.num_processes == 1 and progress.step:
         _save(session, progress)
         hint += f" The state after step {progress.step} is kept; the same command goes on from it."

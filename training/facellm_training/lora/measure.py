@@ -29,9 +29,9 @@ def _held_loss(session: Session) -> dict[str, Any]:
     part = session.corpus.held
     if not part.encoded:
         return {}
-    rows = session.rows_of(part)
+    passes = session.passes_of(part)
     total = torch.zeros((), device=session.accelerator.device)
-    for batch, (_, counts) in zip(session.loader(part, [row for row, _ in rows]), rows, strict=True):
+    for batch, (_, counts) in zip(session.loader(part, [one for one, _ in passes]), passes, strict=True):
         total += session.loss(batch) * counts
     count = sum(one.supervised for one in part.encoded)
     return {"loss": float(session.accelerator.reduce(total, "sum")) / count}
@@ -42,13 +42,13 @@ def _closed(session: Session) -> dict[str, Any]:
     if not closed:
         return {}
     part = closed_part(closed)
-    rows = session.rows_of(part)
+    passes = session.passes_of(part)
     hit, right = (torch.zeros(len(closed), device=session.accelerator.device) for _ in range(2))
-    for batch, (row, counts) in zip(session.loader(part, [row for row, _ in rows]), rows, strict=True):
+    for batch, (passed, counts) in zip(session.loader(part, [one for one, _ in passes]), passes, strict=True):
         with session.accelerator.autocast():
-            logits = logits_of(session.model, batch, session.normalise)[0]
-        assert len(logits) == len(row)
-        for item, values in zip(row if counts else (), logits, strict=False):
+            logits = logits_of(session.model, batch, session.normalise)
+        items = [item for row in passed for item in row]
+        for item, values in zip(items, logits, strict=True) if counts else ():
             question = closed[item][1]
             shares = values[torch.tensor(question.keys, device=values.device)].float().softmax(-1)
             hit[item] = shares.argmax() == question.right

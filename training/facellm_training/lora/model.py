@@ -11,11 +11,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import modeling_utils
 
 from facellm.core.errors import FaceLLMError
 from facellm_training.lora.collate import Batch
 from facellm_training.lora.recipe import LoraRecipe, Part, Projector
-from facellm_training.lora.template import SILENT
 
 ARCHITECTURE = "InternVLForConditionalGeneration"
 #: Prefix of each part's modules in transformers' model.
@@ -30,6 +30,8 @@ _LINEAR = {
     "image_tower": "q_proj|k_proj|v_proj|projection_layer|fc1|fc2",
     "projector": "linear_1|linear_2",
 }
+#: Whether transformers takes a mask of the places that the head is wanted for; older ones take a list for all rows.
+_BY_MASK = hasattr(modeling_utils, "slice_logits_to_keep")
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
 
@@ -191,14 +193,15 @@ class Normaliser:
 
 
 def logits_of(model: Any, batch: Batch, normalise: Normaliser) -> Tensor:
-    """``[B, K, vocabulary]`` at ``batch.keep`` only: the head over a whole row would be most of the memory."""
+    """``[N, vocabulary]`` at the places ``batch.loud`` only: the head over whole rows would be most of the memory."""
+    keep = batch.loud if _BY_MASK else batch.loud.any(0).nonzero()[:, 0]
     found = model(
         input_ids=batch.input_ids, pixel_values=normalise(batch.pixels), position_ids=batch.position_ids,
-        attention_mask=batch.attention_mask, logits_to_keep=batch.keep, use_cache=False,
+        attention_mask=batch.attention_mask, logits_to_keep=keep, use_cache=False,
     )  # fmt: skip
-    return found.logits
+    return found.logits if _BY_MASK else found.logits[batch.loud[:, keep]]
 
 
 def loss_sum(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy summed over the places that count, in float32."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=SILENT, reduction="sum")
+    """Cross entropy of ``[N, vocabulary]`` summed, in float32."""
+    return F.cross_entropy(logits.float(), targets, reduction="sum")

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Indices of conversations.
+#: Indices of conversations, one after the other; rows that go through the model together.
 Row = tuple[int, ...]
+Pass = tuple[Row, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +64,19 @@ def pack(chosen: Sequence[int], lengths: Sequence[int], room: int) -> list[Row]:
     return [tuple(row) for row in rows]
 
 
-def batches(chosen: Sequence[int], lengths: Sequence[int], size: int) -> list[Row]:
-    """Without packing: ``size`` conversations of similar lengths together, to pad little."""
-    order = sorted(chosen, key=lambda one: (-lengths[one], one))
-    return [tuple(order[start : start + size]) for start in range(0, len(order), size)]
+def together(rows: Sequence[Row], count: int) -> list[Pass]:
+    """``count`` rows a pass."""
+    return [tuple(rows[start : start + count]) for start in range(0, len(rows), count)]
 
 
-def share(rows: Sequence[Row], devices: int, device: int) -> list[tuple[Row, bool]]:
-    """The rows of one of several devices and whether each counts. All get equally many, because sharded devices wait
-    for each other in every pass: where rows are lacking, one is repeated and does not count."""
-    each = math.ceil(len(rows) / devices)
+def alone(chosen: Sequence[int], lengths: Sequence[int]) -> list[Row]:
+    """Without packing: one conversation a row, those of similar lengths beside each other, to pad little."""
+    return [(one,) for one in sorted(chosen, key=lambda one: (-lengths[one], one))]
+
+
+def share(passes: Sequence[Pass], devices: int, device: int) -> list[tuple[Pass, bool]]:
+    """The passes of one of several devices and whether each counts. All get equally many, because sharded devices
+    wait for each other in every pass: where passes are lacking, one is repeated and does not count."""
+    each = math.ceil(len(passes) / devices)
     places = range(device, each * devices, devices)
-    return [(rows[place % len(rows)], place < len(rows)) for place in places]
+    return [(passes[place % len(passes)], place < len(passes)) for place in places]

@@ -76,10 +76,11 @@ class Optimiser:
 class Speed:
     """What changes the time and memory of a step, not (but for rounding) its result."""
 
-    #: Conversations one after another in rows of at most ``row_tokens``, none seeing another; false: padded batches of
-    #: ``micro_batch``.
+    #: Conversations one after another in rows of at most ``row_tokens``, none seeing another, ``rows`` a pass; false:
+    #: padded batches of ``micro_batch``.
     packing: bool = True
-    row_tokens: int = 8192
+    row_tokens: int = 2048
+    rows: int = 4
     micro_batch: int = 4
     #: "bf16" or "fp32".
     precision: str = "bf16"
@@ -220,6 +221,7 @@ def _check(recipe: LoraRecipe) -> None:
     positive = {
         "optimiser.batch": recipe.optimiser.batch, "optimiser.epochs": recipe.optimiser.epochs,
         "speed.row_tokens": recipe.speed.row_tokens, "speed.micro_batch": recipe.speed.micro_batch,
+        "speed.rows": recipe.speed.rows,
         "save_every": recipe.save_every, "data.max_tokens": recipe.data.max_tokens,
     }  # fmt: skip
     for name, number in positive.items():
