@@ -43,7 +43,7 @@ class TeacherServer(ThreadingHTTPServer):
         self.hang = 1.2
         self.retry_after = "0.05"
         self.schema = True
-        self.stores = True
+        self.stores = self.knows_store = True
         self.models = [MODEL]
         self.paid: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
@@ -186,6 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._error(404, "The model does not exist")
         elif "response_format" in body and not server.schema:
             self._error(400, "response_format is not supported here")
+        elif "store" in body and not server.knows_store:
+            self._error(400, "Unrecognized request argument supplied: store")
         elif server.redirect:
             self._json(307, {}, {"Location": f"{server.redirect}/chat/completions"})
         elif fault == "throttle":

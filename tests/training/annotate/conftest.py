@@ -57,7 +57,7 @@ def settings(faces: Path, url: str, out: Path, **parts: Any) -> dict[str, Any]:
         "out": str(out),
         "source": {"kind": "folder", "path": str(faces), "licence": "", "publish": False},
         "teacher": {"model": MODEL, "base_url": url, "key_env": "TEACHER_KEY"},
-        "pace": {"concurrency": 4, "per_minute": 60000, "timeout_s": 0.8, "backoff_s": 0.02, "settle_s": 2.0},
+        "pace": {"concurrency": 4, "per_minute": 60000, "timeout_s": 8.0, "backoff_s": 0.02, "settle_s": 2.0},
         "batches": {"poll_s": 0.02},
         "prices": {"budget": 100.0},
     }

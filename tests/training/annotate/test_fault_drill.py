@@ -75,7 +75,12 @@ def test_killed_five_times_it_loses_nothing_and_pays_nothing_twice(mode: str, tm
         )
         server.line_fault = lambda digest, number: ("429", "missing", "", "")[int(digest, 16) % 4] if not number else ""
         disturbed = recipe_at(
-            tmp_path / "disturbed", faces, server, mode=mode, batches={"part_requests": 20, "rounds": 5}
+            tmp_path / "disturbed",
+            faces,
+            server,
+            mode=mode,
+            batches={"part_requests": 20, "rounds": 5},
+            pace={"timeout_s": 0.8},
         )
         for place in sorted(rng.uniform(0.05, 0.85) for _ in range(5)):
             reached = max(round(place * total), server.paid.total() + 1)
@@ -124,6 +129,22 @@ def test_what_waits_in_a_batch_is_not_asked_live(tmp_path: Path) -> None:
         live.write_text(yaml.safe_dump(settings(faces, server.url, tmp_path / "run/out")))
         assert "18 requests wait in a batch" in finish(start(live))
         assert server.asked.total() == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT to a child")
+def test_ctrl_c_does_not_wait_as_long_as_a_server_asks(tmp_path: Path) -> None:
+    faces = write_faces(tmp_path / "faces", 2)
+    with TeacherServer() as server:
+        server.retry_after = "3600"
+        server.faults = lambda _digest, _number: "throttle"
+        child = start(recipe_at(tmp_path / "run", faces, server))
+        while not server.asked:
+            assert child.poll() is None, child.communicate()[0].decode()
+            time.sleep(0.01)
+        time.sleep(0.3)
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)
+        assert child.returncode == 130
 
 
 def test_two_runs_of_one_folder_do_not_ask_side_by_side(tmp_path: Path) -> None:

@@ -47,6 +47,19 @@ def test_without_yes_nothing_leaves_and_the_server_is_named(
     assert any("Estimate: $" in line and "budget: $100.00" in line for line in said)
 
 
+def test_with_yes_the_server_is_named_before_anything_leaves(
+    recipe_of: Callable[..., AnnotateRecipe], teacher: TeacherServer
+) -> None:
+    asked_when_said: dict[str, int] = {}
+
+    def say(line: str) -> None:
+        asked_when_said[line] = teacher.asked.total()
+
+    annotate(recipe_of(source={"limit": 2}), say, lambda _: None, yes=True)
+    line = f"2 pictures go to http://127.0.0.1:{teacher.server_address[1]} (this computer)."
+    assert asked_when_said[line] == 0
+
+
 def test_known_labels_are_told_to_the_teacher_and_never_stored(
     run: Run, teacher: TeacherServer, tmp_path: Path
 ) -> None:
@@ -70,7 +83,7 @@ def test_the_key_is_stored_nowhere(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", ["throttle", "busy", "drop early", "drop late", "hang", "broken"])
 def test_what_goes_wrong_once_is_answered_and_paid_once(fault: str, run: Run, teacher: TeacherServer) -> None:
     teacher.faults = lambda digest, number: fault if number == 0 and int(digest, 16) % 4 == 0 else ""
-    counts = run()
+    counts = run(pace={"timeout_s": 0.8})
     assert counts["unanswered"] == 0
     assert set(teacher.paid.values()) == {1}
     assert teacher.paid.total() == counts["requests"]
@@ -153,10 +166,11 @@ def test_a_server_that_is_not_there_is_said(run: Run) -> None:
         run(teacher={"base_url": "http://127.0.0.1:9/v1"})
 
 
-def test_no_credit_stops_at_once(run: Run, teacher: TeacherServer) -> None:
+def test_no_credit_stops_at_once(run: Run, teacher: TeacherServer, tmp_path: Path) -> None:
     teacher.faults = lambda _digest, _number: "quota"
     with pytest.raises(ServerError, match="no credit"):
         run()
+    assert not (tmp_path / "out/conversations.jsonl").exists(), "a data set without a single answer"
     assert teacher.asked.total() <= 4
 
 
@@ -186,6 +200,13 @@ def test_a_server_without_schemas_is_asked_without(run: Run, teacher: TeacherSer
     assert counts["unanswered"] == 0
     assert sum("response_format" in body for body in teacher.bodies) <= 4
     assert set(teacher.paid.values()) == {1}
+
+
+def test_a_server_that_does_not_know_store_is_asked_without(run: Run, teacher: TeacherServer) -> None:
+    teacher.knows_store = False
+    counts = run()
+    assert counts["unanswered"] == counts["rejected_by_the_server"] == 0
+    assert sum("store" in body for body in teacher.bodies) <= 4
 
 
 def test_a_redirect_takes_no_picture_elsewhere(run: Run, teacher: TeacherServer) -> None:

@@ -6,7 +6,6 @@ between the two the batch is found at the service again, and nothing is submitte
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Literal, TypeVar
@@ -17,7 +16,7 @@ from facellm.core.errors import FaceLLMError
 from facellm_training.annotate.asking import Request, body
 from facellm_training.annotate.files import write_whole
 from facellm_training.annotate.journal import reply_of
-from facellm_training.annotate.live import Asking
+from facellm_training.annotate.live import Asking, rest
 from facellm_training.annotate.server import ServerError, meaning, retry_after, said
 
 Result = TypeVar("Result")
@@ -151,14 +150,7 @@ class Batch:
                 return
             if waiting:
                 self._a.tell(f"Batch: {', '.join(waiting)}; ${self._a.journal.spent:,.2f} spent or promised")
-                await self._sleep(self._settings.poll_s)
-
-    async def _sleep(self, seconds: float) -> None:
-        """Until then or until Ctrl-C."""
-        try:
-            await asyncio.wait_for(self._a.stop.wait(), seconds)
-        except TimeoutError:
-            return
+                await rest(self._a.stop, self._settings.poll_s)
 
     async def _take(self, part: int, batch: Any) -> None:
         """All lines of one part in one transaction; what has no usable line is open again."""
@@ -220,7 +212,7 @@ class Batch:
                 last: Exception = error
             except (openai.APIError, ValueError) as error:
                 last = error
-            await self._sleep(wait)
+            await rest(self._a.stop, wait)
         raise ServerError(
             f"The server does not answer: {said(last)}", "Run the command again later; it goes on where it was."
         ) from last

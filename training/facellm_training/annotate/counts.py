@@ -15,27 +15,27 @@ from facellm_training.annotate.recipe import AnnotateRecipe
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a report tells of. ``totals``: the journal's; ``asked``: requests of the plan."""
+    """What a report tells of. ``totals``: the journal's; ``asked``, ``rejected``: of the plan."""
 
     recipe: AnnotateRecipe
     gathered: Gathered
     dataset: Dataset
     totals: dict[str, Any]
     asked: int
+    rejected: int
     models: list[str]
 
     def counts(self) -> dict[str, Any]:
         """Everything that was counted, as JSON."""
         rows = self.dataset.conversations
-        states = self.totals["states"]
         return {
             "date": stamp(),
             "pictures": len(self.gathered.pictures),
             "pictures_skipped": self.gathered.skipped,
             "requests": self.asked,
             "answered": len(self.dataset.verdicts),
-            "unanswered": self.asked - len(self.dataset.verdicts) - states.get("rejected", 0),
-            "rejected_by_the_server": states.get("rejected", 0),
+            "unanswered": self.asked - len(self.dataset.verdicts) - self.rejected,
+            "rejected_by_the_server": self.rejected,
             "kept": sum(not reason for reason in self.dataset.verdicts.values()),
             "dropped": {reason: n for reason in REASONS if (n := self.dataset.drops()[reason])},
             "conversations": len(rows),

@@ -200,9 +200,8 @@ class Journal:
         names = "prompt_tokens", "completion_tokens", "cost", "lost", "tries"
         sums = ", ".join(f"total({name})" for name in names)
         row = self._base.execute(f"SELECT {sums} FROM requests").fetchone()  # noqa: S608 - names from above
-        states = dict(self._base.execute("SELECT state, count(*) FROM requests GROUP BY state"))
         again = self._base.execute("SELECT count(*) FROM requests WHERE lost > 0").fetchone()[0]
-        return dict(zip(names, row, strict=True)) | {"states": states, "perhaps_paid_twice": again}
+        return dict(zip(names, row, strict=True)) | {"perhaps_paid_twice": again}
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import time
 from collections import deque
@@ -30,16 +31,24 @@ _GIVE_UP = 5
 STORED_AS = "facellm_request"
 
 
+async def rest(stop: asyncio.Event, seconds: float) -> None:
+    """Sleep, or until ``stop``: a server may ask to wait for an hour, and Ctrl-C is not to wait with it."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+
+
 class Gate:
     """Lets requests through at most ``per_minute``, and none while the server asks for a pause."""
 
-    def __init__(self, per_minute: float) -> None:
+    def __init__(self, per_minute: float, stop: asyncio.Event) -> None:
         self._gap = 60.0 / per_minute
+        self._stop = stop
         self._next = 0.0
 
     async def wait(self) -> None:
-        while (left := self._next - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+        """Until a request may leave, or until ``stop``."""
+        while (left := self._next - time.monotonic()) > 0 and not self._stop.is_set():
+            await rest(self._stop, left)
         self._next = time.monotonic() + self._gap
 
     def pause(self, seconds: float) -> None:
@@ -79,7 +88,7 @@ class Live:
         self._a = asking
         self._queue = deque(requests)
         self._total = len(requests)
-        self._gate = Gate(asking.recipe.pace.per_minute)
+        self._gate = Gate(asking.recipe.pace.per_minute, asking.stop)
         self._rng = Random()
         self._begun = time.monotonic()
         self._error: FaceLLMError | None = None
@@ -120,7 +129,8 @@ class Live:
             wait = await self._try(request)
             if wait is None:
                 return
-            await asyncio.sleep(self._patience(number) if wait < 0 else 0)
+            if wait < 0:
+                await rest(self._a.stop, self._patience(number))
         self.unanswered += 1
         self._in_a_row += 1
         if self._in_a_row >= _GIVE_UP:
@@ -193,6 +203,11 @@ class Live:
         if request.kind in ("facts", "repair") and self._a.without_schema(message):
             self._a.journal.back(request.id, message)
             return 0.0
+        # This server keeps nothing; others of these requests may be under way, hence not "if self._keeps".
+        if self._a.recipe.teacher.store and re.search(r"\b(store|metadata)\b", message):
+            self._keeps = False
+            self._a.journal.back(request.id, message)
+            return 0.0
         self._in_a_row += 1
         if not self._any and self._in_a_row >= _GIVE_UP:  # not these pictures: the request as such
             self._a.journal.back(request.id, message)
@@ -246,7 +261,7 @@ def gentle_interrupt(asking: Asking) -> Iterator[None]:
             raise KeyboardInterrupt
         asking.interrupted = True
         loop.call_soon_threadsafe(asking.stop.set)
-        asking.tell("Stopping: waiting for the answers under way (Ctrl-C again: at once).")
+        loop.call_soon_threadsafe(asking.tell, "Stopping: waiting for the answers under way (Ctrl-C again: at once).")
 
     try:
         before = signal.signal(signal.SIGINT, interrupted)

@@ -59,15 +59,21 @@ def annotate(
             say("Nothing is left to ask; filtering and writing.")
             return _finish(recipe, gathered, requests, journal)
         _announce(recipe, Money(recipe).estimate(pending), journal.spent, say)
+        going = len({request.picture.digest for request in pending})
+        where = address(recipe.teacher.base_url).said()
         if not yes:
             raise ConsentNeeded(
-                f"Nothing was sent. {_going(recipe, pending)}.", "Add --yes to send them, once that is meant."
+                f"Nothing was sent. {going:,} pictures would go to {where}.",
+                "Add --yes to send them, once that is meant.",
             )
+        say(f"{going:,} pictures go to {where}.")
         try:
             asyncio.run(_ask(recipe, requests, journal, tell))
-        finally:
-            counts = _finish(recipe, gathered, requests, journal)
-        return counts
+        except BaseException:
+            if "answered" in journal.states().values():
+                _finish(recipe, gathered, requests, journal)
+            raise
+        return _finish(recipe, gathered, requests, journal)
 
 
 def _pending(requests: list[Request], journal: Journal) -> list[Request]:
@@ -119,11 +125,6 @@ def _announce(recipe: AnnotateRecipe, estimate: Estimate, spent: float, say: Cal
         say("The budget will not suffice: the run stops when it is reached.")
 
 
-def _going(recipe: AnnotateRecipe, pending: list[Request]) -> str:
-    pictures = len({request.picture.digest for request in pending})
-    return f"{pictures:,} pictures would go to {address(recipe.teacher.base_url).said()}"
-
-
 def _finish(recipe: AnnotateRecipe, gathered: Gathered, requests: list[Request], journal: Journal) -> dict[str, Any]:
     """Filter, export and report what is there."""
     rows = journal.rows()
@@ -131,5 +132,7 @@ def _finish(recipe: AnnotateRecipe, gathered: Gathered, requests: list[Request],
     dataset = build(recipe, gathered.pictures, requests, repairs, rows)
     journal.judged(dataset.verdicts)
     write(dataset, recipe)
+    plan = {request.id for request in (*requests, *repairs)}
+    rejected = sum(row.state == "rejected" for key, row in rows.items() if key in plan)
     models = sorted({row.reply.model for row in rows.values() if row.reply and row.reply.model})
-    return write_reports(Run(recipe, gathered, dataset, journal.totals(), len(requests) + len(repairs), models))
+    return write_reports(Run(recipe, gathered, dataset, journal.totals(), len(plan), rejected, models))
