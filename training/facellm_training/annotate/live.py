@@ -68,6 +68,11 @@ class Asking:
     #: Set by Ctrl-C: nothing new is asked, what is under way is waited for.
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     interrupted: bool = False
+    #: Whether the server keeps answers under their request's id.
+    keeps: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keeps = self.recipe.teacher.store
 
     def schema(self) -> bool:
         return self.recipe.teacher.json_schema and self.journal.fact("schema") != "off"
@@ -94,7 +99,6 @@ class Live:
         self._error: FaceLLMError | None = None
         self._in_a_row = 0
         self._any = False
-        self._keeps = asking.recipe.teacher.store
         self.done = self.unanswered = 0
 
     async def run(self) -> None:
@@ -171,7 +175,7 @@ class Live:
 
     async def _answer(self, request: Request) -> dict[str, Any]:
         arguments = body(request, self._a.recipe.teacher, self._a.out, schema=self._a.schema())
-        if self._keeps:
+        if self._a.keeps:
             arguments |= {"store": True, "metadata": {STORED_AS: request.id}}
         raw = await self._a.client.chat.completions.with_raw_response.create(**arguments)
         answer = json.loads(raw.text)
@@ -203,9 +207,9 @@ class Live:
         if request.kind in ("facts", "repair") and self._a.without_schema(message):
             self._a.journal.back(request.id, message)
             return 0.0
-        # This server keeps nothing; others of these requests may be under way, hence not "if self._keeps".
+        # This server keeps nothing; others of these requests may be under way, hence not "if self._a.keeps".
         if self._a.recipe.teacher.store and re.search(r"\b(store|metadata)\b", message):
-            self._keeps = False
+            self._a.keeps = False
             self._a.journal.back(request.id, message)
             return 0.0
         self._in_a_row += 1
@@ -225,7 +229,7 @@ class Live:
     async def _stored(self, request: Request) -> bool:
         """Fetch the answer if the server has kept it: what was paid for is not asked for again."""
         until = time.monotonic() + self._a.recipe.pace.settle_s
-        while self._keeps:
+        while self._a.keeps:
             try:
                 page = await self._a.client.chat.completions.list(metadata={STORED_AS: request.id}, limit=1)
                 if page.data:
