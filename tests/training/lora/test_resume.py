@@ -97,3 +97,42 @@ def test_two_devices_take_the_same_steps(recipe_file, session, tmp_path) -> None
     assert len(one) == 6
     for (step, loss, norm), (step2, loss2, norm2) in zip(one, other, strict=True):
         assert (step, pytest.approx(loss, rel=1e-4), pytest.approx(norm, rel=1e-3)) == (step2, loss2, norm2)
+
+
+def test_a_run_goes_on_with_its_weights_divided_among_devices(recipe_file, session, tmp_path) -> None:
+    """Begun on one device, killed, ended by FSDP2 on two; beside a run on one."""
+    settings = {
+        "optimiser": {"batch": 6, "epochs": 2.0}, "image_tower": {"rank": 2, "alpha": 4, "lr": 1e-3},
+        "projector": {"full": True, "lr": 1e-3},
+    }  # fmt: skip
+    whole = prepare(read_recipe(recipe_file("whole.yaml", out=str(tmp_path / "whole"), **settings)), lambda _: None)
+    run(whole)
+    begun = prepare(read_recipe(recipe_file("begun.yaml", out=str(tmp_path / "begun"), **settings)), lambda _: None)
+    passes = []
+
+    def stopping(_: str) -> None:
+        passes.append(len(state.rows(begun.out)))
+        if passes[-1] == 3:  # told of the evaluation after step 3, behind the state after step 2
+            raise KeyboardInterrupt
+
+    begun.tell = stopping
+    with pytest.raises(KeyboardInterrupt):
+        run(begun)
+    divided = {
+        "ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+               str(Path(__file__).with_name("sharded.py")), str(tmp_path / "begun.yaml")]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment() | divided, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Going on after step 2 of 6." in done.stdout
+    for (step, loss, norm), (step2, loss2, norm2) in zip(numbers(whole.out), numbers(begun.out), strict=True):
+        assert (step, pytest.approx(loss, rel=1e-4), pytest.approx(norm, rel=1e-3)) == (step2, loss2, norm2)
+    state.save_adapter(whole.out, state.ADAPTER, whole.accelerator, whole.model)
+    one, other = weights(whole.out), weights(begun.out)
+    assert one.keys() == other.keys()
+    assert all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)

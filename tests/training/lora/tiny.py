@@ -64,7 +64,7 @@ def recipe(base: Path, data: Path, out: Path, /, **changes: Any) -> dict[str, An
         "language": {"rank": 4, "alpha": 8, "lr": 5e-3},
         "optimiser": {"batch": 4, "epochs": 1.0, "seed": 3},
         "speed": {"row_tokens": 256, "rows": 1, "precision": "fp32", "gradient_checkpointing": False},
-        "evaluation": {"every": 3},
+        "evaluation": {"every": 3, "keep": "last"},
     }  # fmt: skip
     for name, value in changes.items():
         settings[name] = settings.get(name, {}) | value if isinstance(value, dict) else value
