@@ -57,7 +57,8 @@ def ask_models(
         raise EvaluationError("There is nothing to ask.", _reasons(skipped) or "Check the data's path.")
     names = [item.id for item in items]
     if len(set(names)) != len(names):
-        raise EvaluationError("Two items have the same name.", "Each picture needs its own name.")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise EvaluationError(f"Two items are called {twice}.", "Each picture needs its own name.")
     skipped = dict(skipped)
     found = []
     with Journal(out / JOURNAL) as journal:

@@ -1,9 +1,7 @@
-"""``facellm evaluate fairface``: closed questions on FairFace through the engine, resumable, with a report."""
+"""What the nano's model card is measured with: closed questions on FairFace through the engine, resumable."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +13,9 @@ from facellm.engine.client import EngineClient
 from facellm.engine.protocol import EngineOptions
 from facellm_training.data.fairface import read_fairface
 from facellm_training.data.labels import FaceLabels, held_out
+from facellm_training.evaluate.backends import file_sha256
 from facellm_training.evaluate.closed import EVERY_PICTURE, WEAK, Prediction, labelled, predict, read_predictions
-from facellm_training.evaluate.report import fit_temperature, markdown, score_tasks
+from facellm_training.evaluate.report import fit_temperature
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +35,6 @@ class FairFaceRun:
     tasks: tuple[str, ...] = EVERY_PICTURE + WEAK
 
 
-def evaluate_fairface(package: ModelPackage, run: FairFaceRun, options: EngineOptions | None = None) -> dict[str, Any]:
-    """Ask what is still unasked, score all answers, write ``report.json`` and ``report.md`` below ``out``."""
-    labels = labelled(run.data, run.split, run.measured)
-    predictions, model = ask_fairface(package, run, labels, options)
-    report = score_tasks(predictions, labels) | {"model": model}
-    (run.out / "report.json").write_text(json.dumps(report, indent=1))
-    (run.out / "report.md").write_text(markdown(report) + "\n")
-    return report
-
-
 def ask_fairface(
     package: ModelPackage, run: FairFaceRun, labels: dict[str, FaceLabels], options: EngineOptions | None = None
 ) -> tuple[list[Prediction], dict[str, Any]]:
@@ -58,7 +47,7 @@ def ask_fairface(
         info = client.load()
     model = {
         "name": package.name, "runtime": info.runtime, "device": info.device,
-        "llm_sha256": _sha256(package.llm), "mmproj_sha256": _sha256(package.mmproj),
+        "llm_sha256": file_sha256(package.llm), "mmproj_sha256": file_sha256(package.mmproj),
     }  # fmt: skip
     return read_predictions(answers), model
 
@@ -81,11 +70,6 @@ def swap(pictures: Iterator[tuple[str, RgbImage]]) -> Iterator[tuple[str, RgbIma
         before = file
     if first is not None:
         yield before, first
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pictures(run: FairFaceRun, labels: dict[str, FaceLabels]) -> Iterator[tuple[str, RgbImage]]:
