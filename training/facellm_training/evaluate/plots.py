@@ -34,7 +34,7 @@ def score_plot(rows: Sequence[tuple[str, Cells]], title: str) -> bytes:
         )  # fmt: skip
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(0, 102)
+    axes.set_xlim(-2, 102)
     axes.set_xlabel("right, %")
     axes.grid(axis="x", alpha=0.3)
     axes.set_title(title, loc="left")
