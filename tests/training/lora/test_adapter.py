@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from facellm.core.package import ModelPackage
 from facellm_converters.convert import Order, convert
 from facellm_converters.equality.compare import compare_with
 from facellm_converters.lora.adapter import read_adapter
+from facellm_training.lora import measure
 from facellm_training.lora.flops import peak, work
 from facellm_training.lora.recipe import read_recipe
 from facellm_training.lora.run import train_lora
@@ -34,6 +39,29 @@ def test_a_trained_adapter_is_converted_and_answers_alike(made, recipe_file, one
     report = compare_with(made / kind, adapter, pair)
     assert report.equal, report.table()
     assert not compare_with(made / kind, None, pair).equal, "the adapter changes what the model answers"
+
+
+def test_the_adapter_kept_is_the_best_one(recipe_file, one_thread, tmp_path, monkeypatch) -> None:
+    """Losses as written here: a model that gets worse at will takes long to train."""
+    losses, seen = [5.0, 3.0, 1.0, 4.0, 2.0], []
+
+    def measured(session) -> dict[str, float]:
+        seen.append({name: one.detach().clone() for name, one in session.model.named_parameters() if "lora_" in name})
+        return {"loss": losses[len(seen) - 1]}
+
+    monkeypatch.setattr(measure, "evaluate", measured)
+    settings = {"optimiser": {"epochs": 1.6}, "evaluation": {"every": 2, "watch": "loss", "keep": "best"}}
+    recipe = read_recipe(recipe_file(**settings))
+    adapter = train_lora(recipe, lambda _: None)
+    about = json.loads((recipe.out / "run.json").read_text())
+    assert [row["loss"] for row in about["evaluations"]] == losses
+    kept = load_file(adapter / "adapter_model.safetensors")
+    assert kept
+    for name, values in kept.items():
+        theirs = name.replace("lora_A", "lora_A.default").replace("lora_B", "lora_B.default")
+        assert torch.equal(values, seen[2][theirs])
+    assert not all(torch.equal(seen[2][name], seen[4][name]) for name in seen[2])
+    assert "| 4 | 1.0000 | – | – | best |" in (recipe.out / "report.md").read_text()
 
 
 def test_arithmetic_counted_is_torchs_own_count(session) -> None:

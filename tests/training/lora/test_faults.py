@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from facellm_training.lora import state
-from facellm_training.lora.faults import DeviceLost, DiskFull, disk_faults
+from facellm_training.lora.faults import DeviceLost, DiskFull, OutOfMemory, disk_faults
 from facellm_training.lora.loop import Diverged, run
 from facellm_training.lora.state import OtherRun
 
@@ -46,9 +46,8 @@ def test_out_of_memory_names_a_batch_that_fits_and_loses_nothing(session, whole,
     speed = {"packing": packing, "micro_batch": 4}
     made = session(speed=speed)
     failing(made, 3, lambda calls: torch.OutOfMemoryError("CUDA out of memory.") if calls[-1] > 125 else None)
-    with pytest.raises(Exception, match=r"Step 4 does not fit") as caught:
+    with pytest.raises(OutOfMemory, match=r"Step 4 does not fit") as caught:
         run(made)
-    assert type(caught.value).__name__ == "OutOfMemory"
     assert re.search(r"a batch of 2 conversations, \d+ tokens fits \(tried\)", str(caught.value))
     setting = "speed.row_tokens: " if packing else "speed.micro_batch: 2"
     assert setting in caught.value.hint and "after step 3 is kept" in caught.value.hint
@@ -65,7 +64,7 @@ def test_out_of_memory_names_a_batch_that_fits_and_loses_nothing(session, whole,
 def test_not_even_one_conversation_fits(session) -> None:
     made = session()
     failing(made, 0, lambda _: torch.OutOfMemoryError("CUDA out of memory."))
-    with pytest.raises(Exception, match="Not even one conversation fits"):
+    with pytest.raises(OutOfMemory, match="Not even one conversation fits"):
         run(made)
 
 
@@ -138,3 +137,17 @@ def test_training_stops_early_when_nothing_improves(session) -> None:
     progress = run(session(**settings))
     assert progress.stopped and progress.step == 3
     assert run(session(**settings)).step == 3
+
+
+def test_out_of_memory_while_measuring_is_a_sentence_too(session) -> None:
+    made = session()
+    inner = made.model.get_base_model().forward
+
+    def forward(*arguments: Any, **options: Any):
+        if not torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return inner(*arguments, **options)
+
+    made.model.get_base_model().forward = forward
+    with pytest.raises(OutOfMemory, match="Measuring or"):
+        run(made)

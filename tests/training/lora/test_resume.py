@@ -43,6 +43,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / state.ADAPTER / "adapter_model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(recipe_file, one_thread, tmp_path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     recipe = recipe_file("killed.yaml", out=str(killed), **LONG)
@@ -80,6 +81,7 @@ def test_a_finished_run_is_finished(session) -> None:
     assert (made.out / state.METRICS).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_two_devices_take_the_same_steps(recipe_file, session, tmp_path) -> None:
     """Through ``accelerate launch``, as several graphics cards are: here two processes."""
     two = tmp_path / "two"
@@ -99,6 +101,7 @@ def test_two_devices_take_the_same_steps(recipe_file, session, tmp_path) -> None
         assert (step, pytest.approx(loss, rel=1e-4), pytest.approx(norm, rel=1e-3)) == (step2, loss2, norm2)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_weights_divided_among_devices(recipe_file, session, tmp_path) -> None:
     """Begun on one device, killed, ended by FSDP2 on two; beside a run on one."""
     settings = {

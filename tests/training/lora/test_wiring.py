@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
 import torch
 
 from facellm_training.lora.collate import packed, padded
-from facellm_training.lora.conversations import Conversation
+from facellm_training.lora.conversations import Conversation, DataError
 from facellm_training.lora.loop import run
 from facellm_training.lora.model import logits_of, part_of
 from facellm_training.lora.optimiser import share_of_rate
@@ -194,3 +195,26 @@ def test_a_conversation_has_its_pictures_in_order(session) -> None:
     encoded = Template(_tokenizer(made), 16, 100).encode(both)
     assert encoded.pictures == 2
     assert (encoded.ids == _tokenizer(made).convert_tokens_to_ids("<img>")).sum() == 2
+
+
+def test_bfloat16_with_every_part_and_processes_that_decode_ahead(session) -> None:
+    made = session(
+        projector={"full": True, "lr": 1e-3}, image_tower={"rank": 2, "alpha": 4, "lr": 1e-4},
+        data={"workers": 2, "image_cache": False},
+        speed={"precision": "bf16", "rows": 2, "gradient_checkpointing": True},
+    )  # fmt: skip
+    progress = run(made)
+    assert progress.step == made.order.steps == 5
+    assert progress.evaluations[-1]["loss"] < progress.evaluations[0]["loss"]
+    kinds = {values.dtype for values in made.model.parameters() if values.requires_grad}
+    assert kinds == {torch.float32}, "trained weights are kept in full"
+
+
+def test_a_picture_that_goes_bad_while_training_is_named(session, made, tmp_path) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(made / "data", folder)
+    bad = session(folder=folder, data={"workers": 1, "image_cache": False, "held_out": 0})
+    (folder / "images" / "4.png").write_bytes(b"none")
+    with pytest.raises(DataError, match=r"^The picture .*4\.png cannot be read") as caught:
+        run(bad)
+    assert "Traceback" not in str(caught.value)

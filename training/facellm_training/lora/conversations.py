@@ -62,7 +62,7 @@ def read_conversations(path: Path, name: str = "") -> Found:
 
     Raises ``DataError`` where nothing can be read: no such file, broken JSON, a description that names no pictures.
     """
-    file, layout = _locate(path, name)
+    file, layout = locate(path, name)
     conversations, faulty = [], []
     for number, row in enumerate(_rows(file), 1):
         try:
@@ -76,7 +76,8 @@ def read_conversations(path: Path, name: str = "") -> Found:
     return Found(conversations, faulty, digest)
 
 
-def _locate(path: Path, name: str) -> tuple[Path, Layout | None]:
+def locate(path: Path, name: str = "") -> tuple[Path, Layout | None]:
+    """The file, and its layout where a description says it. Raises ``DataError`` where there is none."""
     if path.is_file():
         return path, None
     if not path.is_dir():

@@ -40,6 +40,11 @@ def run(session: Session) -> state.Progress:
     session.model.train()
     try:
         _steps(session, progress)
+    except torch.OutOfMemoryError as error:  # not in a pass with gradients, which says more: see _too_large
+        raise OutOfMemory(
+            f"Measuring or the optimiser's step after step {progress.step} does not fit into memory.",
+            "Lower speed.rows or speed.row_tokens; the last saved state is kept.",
+        ) from error
     except Exception as error:
         if is_lost_device(error):
             raise DeviceLost(

@@ -12,6 +12,7 @@ import torch
 
 from facellm_converters.checkpoint.source import resolve
 from facellm_training.lora import images, model, state
+from facellm_training.lora.conversations import locate
 from facellm_training.lora.corpus import Corpus, read_corpus
 from facellm_training.lora.loop import run
 from facellm_training.lora.optimiser import optimiser
@@ -51,6 +52,7 @@ def prepare(recipe: LoraRecipe, tell: Tell) -> Session:
     accelerator = Accelerator(mixed_precision="bf16" if recipe.speed.precision == "bf16" else "no")
     say = tell if accelerator.is_main_process else _silent
     recipe.out.mkdir(parents=True, exist_ok=True)
+    locate(recipe.data.path, recipe.data.name)  # before a base of gigabytes is fetched
     with accelerator.main_process_first():
         base = resolve(recipe.base, revision=recipe.revision or None, cache=None, tell=_percent(say))
     shape = model.geometry(base)
