@@ -27,6 +27,7 @@ from facellm.cli.models import models_app
 from facellm.cli.output import show_error
 from facellm.cli.serve import serve
 from facellm.cli.train import checkpoint, train
+from facellm.cli.train import checkpoint, evaluate_app, release, train
 from facellm.cli.unexpected import as_error, wants_traceback
 from facellm.core.child import run_if_child
 
@@ -89,6 +90,7 @@ app.command()(inspect)
 app.command()(serve)
 app.command()(annotate)
 app.command()(train)
+app.command()(release)
 app.command()(checkpoint)
 app.add_typer(evaluate_app, name="evaluate")
 

@@ -65,6 +65,7 @@ def test_every_fsdp_configuration_is_accelerates(shipped) -> None:
         ({"speed": {"precision": "fp8"}}, "may be bf16, fp32"),
         ({"evaluation": {"watch": "luck"}}, "may be loss"),
         ({"base": ""}, "needs the keys base"),
+        ({"kind": "nano"}, "of the kind nano"),
     ],
 )
 def test_slips_are_named(tmp_path, change, said) -> None:

@@ -169,6 +169,19 @@ def test_packed_losses_and_gradients_are_those_of_each_conversation_alone(sessio
         assert (other_gradient - gradient).abs().max() < 1e-4 * gradient.abs().max(), name
 
 
+def test_older_transformers_give_the_same_logits(session, monkeypatch) -> None:
+    """Those take a list of places for all rows, not a mask."""
+    made = session()
+    given, tiles = sequences(made, [0, 1, 2, 3])
+    batch = packed([given[:2], given[2:]], tiles, pad=made.pad)
+    with torch.no_grad():
+        by_mask = logits_of(made.model, batch, made.normalise)
+        monkeypatch.setattr("facellm_training.lora.model._BY_MASK", False)
+        by_list = logits_of(made.model, batch, made.normalise)
+    assert by_mask.shape == (len(batch.targets), 1010)
+    assert torch.allclose(by_mask, by_list, atol=1e-5)
+
+
 def test_gradient_checkpointing_changes_nothing(session, tmp_path) -> None:
     found = []
     for on in (False, True):

@@ -160,7 +160,9 @@ def recipe_kind(path: Path) -> str:
 def read_recipe(path: Path) -> LoraRecipe:
     """Read and check a recipe. Raises ``RecipeError`` naming the key that is wrong."""
     raw = _raw(path)
-    raw.pop("kind", None)
+    kind = raw.pop("kind", "nano")
+    if kind != KIND:
+        raise RecipeError(f"The recipe {path} is of the kind {kind}; this takes kind: {KIND}.")
     missing = [key for key in ("base", "out", "data") if not raw.get(key)]
     if missing:
         raise RecipeError(f"The recipe {path} needs the keys {', '.join(missing)}.")
