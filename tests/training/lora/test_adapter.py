@@ -107,4 +107,5 @@ def test_peaks_are_found_by_the_devices_name() -> None:
     assert peak("NVIDIA H100 80GB HBM3")[0] == 989.4e12
     assert peak("NVIDIA H100 PCIe")[0] == 756e12
     assert peak("NVIDIA L40S")[0] == 362e12 and peak("NVIDIA L4")[0] == 121e12
-    assert peak("CPU") is None
+    assert peak("NVIDIA A100-SXM4-80GB")[0] == 312e12
+    assert peak("CPU") is None and peak("NVIDIA L40") is None and peak("NVIDIA A10G") is None

@@ -8,13 +8,14 @@ checkpointing) and masked attention count nothing, so that the number compares i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from facellm_training.lora.model import PARTS
 
-#: Dense bfloat16 with float32 sums, operations a second, by a part of the device's name; NVIDIA's data sheets, their
+#: Dense bfloat16 with float32 sums, operations a second, by words of the device's name; NVIDIA's data sheets, their
 #: figures with sparsity halved. The first that fits holds.
 PEAKS = (
     ("H200", 989.4e12, "https://www.nvidia.com/en-us/data-center/h200/"),
@@ -32,7 +33,7 @@ PEAKS = (
 
 def peak(device: str) -> tuple[float, str] | None:
     """Operations a second and their source for a device's name; none for an unknown one."""
-    return next(((rate, source) for name, rate, source in PEAKS if name in device), None)
+    return next(((rate, source) for name, rate, source in PEAKS if re.search(rf"\b{name}\b", device)), None)
 
 
 @dataclass(frozen=True, slots=True)
