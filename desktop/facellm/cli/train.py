@@ -71,7 +71,7 @@ def release(
     out: Annotated[Path | None, typer.Option(help="Folder for the models; without it, where models are found.")] = None,
 ) -> None:
     """Train, convert and compare: a recipe becomes models in the list. Training that is done is not done again."""
-    _require_training("torch", "transformers", "peft", "accelerate", "tensorboard")
+    require_training("torch", "transformers", "peft", "accelerate", "tensorboard")
     from facellm.models.store import AssetStore
     from facellm_training.lora.recipe import read_recipe
     from facellm_training.lora.release import release as run
