@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip("torch", reason="PyTorch is not installed (python3 run.py setup training)")
 
-from facellm_training.nano.recipe import RecipeError, read_recipe
+from facellm_training.nano.recipe import read_recipe
+from facellm_training.recipe import RecipeError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +25,8 @@ def test_the_shipped_recipe_can_be_read() -> None:
     ("text", "said"),
     [
         ("data: a\nout: b\nlanguage: {pictures: 1, picturez: 2}", "picturez"),
-        ("data: a", "needs at least"),
+        ("data: a", "needs out"),
+        ("data: a\nout: b\nthreads: [2]", "threads is a whole number"),
         ("data: [", "not valid YAML"),
         ("data: a\nout: b\nimage: {first_block: 3}", "first_block must equal"),
     ],

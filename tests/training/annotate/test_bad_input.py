@@ -22,9 +22,10 @@ from facellm_training.annotate import journal
 from facellm_training.annotate.files import DiskFull
 from facellm_training.annotate.journal import Journal, JournalError
 from facellm_training.annotate.pictures import gather, sendable
-from facellm_training.annotate.recipe import AnnotateRecipe, RecipeError, Source, changed, read_recipe
+from facellm_training.annotate.recipe import AnnotateRecipe, Source, changed, read_recipe
 from facellm_training.annotate.server import ServerError, address
 from facellm_training.annotate.sources import SourceError, ValidationRefused, age_class, read_source
+from facellm_training.recipe import RecipeError
 from tests.training.annotate.conftest import write_faces
 from tests.training.teacher_server import TeacherServer
 
@@ -168,13 +169,13 @@ def test_shipped_recipes_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name: a", "needs at least the key out"),
+        ("name: a", "needs out"),
         ("out: [", "not valid YAML"),
         ("out: a\nteacher: {key: sk-secret}", "teacher has no setting key"),
-        ("out: a\npace: {tries: many}", "tries must be int"),
+        ("out: a\npace: {tries: many}", "pace.tries is a whole number"),
         ("out: a\npace: {tries: 0}", "must be more than 0"),
-        ("out: a\nsource: {split: test}", "source.split cannot be 'test'"),
-        ("out: a\nquestions: {aspects: [race]}", "questions.aspects cannot be 'race'"),
+        ("out: a\nsource: {split: test}", "source.split is 'test'; it may be train, validation"),
+        ("out: a\nquestions: {aspects: [race]}", "questions.aspects is 'race'; it may be"),
         ("out: a\nsource: {columns: {file: f}}", "which column is age, gender"),
         ("out: a\nprices: 3", "must be a table"),
     ],

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from facellm_training.lora.model import BaseError, load_base
-from facellm_training.lora.recipe import KIND, RecipeError, read_recipe, recipe_kind
+from facellm_training.lora.recipe import KIND, read_recipe, recipe_kind
+from facellm_training.recipe import RecipeError
 from tests.training.lora import tiny
 
 
@@ -64,7 +65,7 @@ def test_every_fsdp_configuration_is_accelerates(shipped) -> None:
         ({"speed": {"row_tokens": 100}}, "would fit into no row"),
         ({"speed": {"precision": "fp8"}}, "may be bf16, fp32"),
         ({"evaluation": {"watch": "luck"}}, "may be loss"),
-        ({"base": ""}, "needs the keys base"),
+        ({"base": ""}, "needs base"),
         ({"kind": "nano"}, "of the kind nano"),
     ],
 )

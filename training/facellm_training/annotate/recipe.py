@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
 
 from facellm.core.aspects import ASPECTS
-from facellm.core.errors import FaceLLMError
-
-Settings = TypeVar("Settings")
-
-
-class RecipeError(FaceLLMError):
-    """A recipe that cannot be used."""
+from facellm_training.recipe import RecipeError, as_settings, check_one_of, check_positive, read_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,90 +122,34 @@ class AnnotateRecipe:
     filters: Filters = field(default_factory=Filters)
 
 
-_PARTS: dict[str, type[Any]] = {
-    "source": Source, "teacher": Teacher, "pace": Pace, "batches": Batches, "prices": Prices,
-    "questions": Questions, "filters": Filters,
-}  # fmt: skip
-
-
 def read_recipe(path: Path) -> AnnotateRecipe:
     """Read and check a recipe. Raises ``RecipeError`` naming the key that is wrong."""
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The recipe {path} is not valid YAML: {error}") from error
-    if not isinstance(raw, dict) or not raw.get("out"):
-        raise RecipeError(f"The recipe {path} needs at least the key out.", "It names the folder for the data set.")
-    values: dict[str, Any] = {
-        key: _part(_PARTS[key], value, key) if key in _PARTS else value for key, value in raw.items()
-    }
-    values["out"] = Path(str(raw["out"]))
-    return checked(_part(AnnotateRecipe, values, "the recipe"))
+    return checked(as_settings(AnnotateRecipe, read_yaml(path)))
 
 
 def checked(recipe: AnnotateRecipe) -> AnnotateRecipe:
     """The same recipe. Raises ``RecipeError`` for values that cannot be meant."""
-    _one_of("mode", recipe.mode, ("live", "batch"))
-    _one_of("source.kind", recipe.source.kind, ("hub", "parquet", "folder"))
-    _one_of("source.split", recipe.source.split, ("train", "validation"))
-    _one_of("teacher.prompting", recipe.teacher.prompting, ("labels", "question"))
-    _one_of("teacher.detail", recipe.teacher.detail, ("auto", "low", "high"))
-    known = tuple(item.key for item in ASPECTS)
+    check_one_of({
+        "mode": (recipe.mode, ("live", "batch")),
+        "source.kind": (recipe.source.kind, ("hub", "parquet", "folder")),
+        "source.split": (recipe.source.split, ("train", "validation")),
+        "teacher.prompting": (recipe.teacher.prompting, ("labels", "question")),
+        "teacher.detail": (recipe.teacher.detail, ("auto", "low", "high")),
+    })  # fmt: skip
     for key in recipe.questions.aspects:
-        _one_of("questions.aspects", key, known)
-    positive = {
+        check_one_of({"questions.aspects": (key, tuple(item.key for item in ASPECTS))})
+    check_positive({
         "pace.concurrency": recipe.pace.concurrency, "pace.per_minute": recipe.pace.per_minute,
         "pace.tries": recipe.pace.tries, "pace.timeout_s": recipe.pace.timeout_s,
         "batches.part_requests": recipe.batches.part_requests, "batches.part_mb": recipe.batches.part_mb,
         "batches.rounds": recipe.batches.rounds, "teacher.max_tokens": recipe.teacher.max_tokens,
         "source.max_side": recipe.source.max_side,
         "source.limit": 1 if recipe.source.limit is None else recipe.source.limit,
-    }  # fmt: skip
-    for key, value in positive.items():
-        if value <= 0:
-            raise RecipeError(f"{key} must be more than 0, not {value}.")
+    })  # fmt: skip
     missing = {"file", "age", "gender"} - set(recipe.source.columns)
     if missing:
         raise RecipeError(f"source.columns does not say which column is {', '.join(sorted(missing))}.")
     return recipe
-
-
-def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise RecipeError(f"{key} cannot be {value!r}.", f"It is one of {', '.join(known)}.")
-
-
-def _part(kind: type[Settings], values: Any, where: str) -> Settings:
-    if not isinstance(values, dict):
-        raise RecipeError(f"{where} must be a table of settings, not {values!r}.")
-    known = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
-    unknown = set(values) - set(known)
-    if unknown:
-        raise RecipeError(
-            f"{where} has no setting {', '.join(sorted(map(str, unknown)))}.", f"It has {', '.join(sorted(known))}."
-        )
-    for key, value in values.items():
-        wanted = str(known[key].type)
-        if not _fits(value, wanted):
-            raise RecipeError(f"{where}: {key} must be {wanted}, not {value!r}.")
-    return kind(**values)
-
-
-def _fits(value: Any, wanted: str) -> bool:
-    """Whether a YAML value is of the annotated type, of the few that recipes use."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    kinds = {
-        "int": isinstance(value, int) and not isinstance(value, bool),
-        "int | None": value is None or (isinstance(value, int) and not isinstance(value, bool)),
-        "float": number,
-        "bool": isinstance(value, bool),
-        "str": isinstance(value, str),
-        "list[str]": isinstance(value, list) and all(isinstance(item, str) for item in value),
-        "dict[str, str]": isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
-    }
-    return kinds.get(wanted, True)
 
 
 def changed(

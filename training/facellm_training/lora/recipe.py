@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
+from facellm_training.recipe import RecipeError, as_settings, check_one_of, check_positive, read_yaml
 
-from facellm.core.errors import FaceLLMError
-
-Settings = TypeVar("Settings")
 KIND = "lora"
-
-
-class RecipeError(FaceLLMError):
-    """A recipe that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,97 +139,35 @@ class LoraRecipe:
         return flat
 
 
-_PARTS: dict[str, type[Any]] = {
-    "data": Data, "language": Part, "image_tower": Part, "projector": Projector, "optimiser": Optimiser,
-    "speed": Speed, "evaluation": Evaluation,
-}  # fmt: skip
-
-
 def recipe_kind(path: Path) -> str:
     """``kind`` of a recipe: "lora", or "nano" where it says none. Raises ``RecipeError``."""
-    return str(_raw(path).get("kind", "nano"))
+    return str(read_yaml(path).get("kind", "nano"))
 
 
 def read_recipe(path: Path) -> LoraRecipe:
     """Read and check a recipe. Raises ``RecipeError`` naming the key that is wrong."""
-    raw = _raw(path)
+    raw = read_yaml(path)
     kind = raw.pop("kind", "nano")
     if kind != KIND:
         raise RecipeError(f"The recipe {path} is of the kind {kind}; this takes kind: {KIND}.")
-    missing = [key for key in ("base", "out", "data") if not raw.get(key)]
-    if missing:
-        raise RecipeError(f"The recipe {path} needs the keys {', '.join(missing)}.")
-    if not isinstance(raw["data"], dict) or "path" not in raw["data"]:
-        raise RecipeError(f"The recipe {path} needs data.path, the conversations.")
-    values = {key: _settings(_PARTS[key], value, key) if key in _PARTS else value for key, value in raw.items()}
-    values["out"] = Path(raw["out"])
-    recipe = _settings(LoraRecipe, values, "the recipe")
+    recipe = as_settings(LoraRecipe, raw)
     _check(recipe)
     return recipe
 
 
-def _raw(path: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"The recipe {path} is not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise RecipeError(f"The recipe {path} is not a list of settings.")
-    return raw
-
-
-def _settings(kind: type[Settings], values: Any, where: str) -> Settings:
-    if not isinstance(values, dict):
-        raise RecipeError(f"{where} takes several settings, not {values!r}.")
-    types = {item.name: str(item.type) for item in fields(kind)}  # type: ignore[arg-type]
-    unknown = set(values) - set(types)
-    if unknown:
-        raise RecipeError(
-            f"{where} has no setting {', '.join(sorted(unknown))}.", f"It has {', '.join(sorted(types))}."
-        )
-    return kind(**{key: _typed(types[key], value, f"{where}.{key}") for key, value in values.items()})
-
-
-def _typed(kind: str, value: Any, where: str) -> Any:
-    """YAML reads ``1e-5`` (without a point) as text, and a list where someone slipped."""
-    if value is None and "None" in kind:
-        return None
-    if kind.startswith("Path"):
-        return Path(str(value))
-    wanted = {"int": int, "int | None": int, "float": float, "bool": bool, "str": str}.get(kind)
-    if wanted is None:
-        return value
-    if wanted is bool and not isinstance(value, bool):
-        raise RecipeError(f"{where} is true or false, not {value!r}.")
-    try:
-        found = wanted(value)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"{where} is a number, not {value!r}.") from error
-    if wanted is int and (isinstance(value, bool) or found != value):
-        raise RecipeError(f"{where} is a whole number, not {value!r}.")
-    return found
-
-
 def _check(recipe: LoraRecipe) -> None:
-    positive = {
+    check_positive({
         "optimiser.batch": recipe.optimiser.batch, "optimiser.epochs": recipe.optimiser.epochs,
         "speed.row_tokens": recipe.speed.row_tokens, "speed.micro_batch": recipe.speed.micro_batch,
         "speed.rows": recipe.speed.rows,
         "save_every": recipe.save_every, "data.max_tokens": recipe.data.max_tokens,
-    }  # fmt: skip
-    for name, number in positive.items():
-        if not number > 0:
-            raise RecipeError(f"{name} is {number}; it must be more than 0.")
-    for name, value, allowed in (
-        ("data.faulty", recipe.data.faulty, ("stop", "skip")),
-        ("speed.precision", recipe.speed.precision, ("bf16", "fp32")),
-        ("evaluation.watch", recipe.evaluation.watch, ("loss", "accuracy", "probability")),
-        ("evaluation.keep", recipe.evaluation.keep, ("best", "last")),
-    ):
-        if value not in allowed:
-            raise RecipeError(f"{name} is {value!r}; it may be {', '.join(allowed)}.")
+    })  # fmt: skip
+    check_one_of({
+        "data.faulty": (recipe.data.faulty, ("stop", "skip")),
+        "speed.precision": (recipe.speed.precision, ("bf16", "fp32")),
+        "evaluation.watch": (recipe.evaluation.watch, ("loss", "accuracy", "probability")),
+        "evaluation.keep": (recipe.evaluation.keep, ("best", "last")),
+    })  # fmt: skip
     _check_parts(recipe)
     if recipe.speed.packing and recipe.speed.row_tokens < recipe.data.max_tokens:
         raise RecipeError(
