@@ -23,6 +23,7 @@ from facellm.engine.errors import OutOfMemory, RuntimeChanged
 from facellm.models.importing import ImportOrder, ImportRefused
 from facellm.models.packages import find_package
 from facellm.models.store import AssetStore
+from tests.imports import left, linked
 
 if find_spec("safetensors"):
     from tests.converters.conftest import made  # noqa: F401 - a fixture
@@ -41,16 +42,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, assets: AssetStore) ->
 @pytest.fixture
 def pair(nano: ModelPackage, tmp_path: Path) -> Path:
     """The embedded model's own files, in a folder of somebody's."""
-    folder = tmp_path / "fetched"
-    folder.mkdir()
-    for file in (nano.llm, nano.mmproj):
-        os.link(file, folder / file.name)
-    return folder
-
-
-def left(home: Path) -> list[str]:
-    models = home / "models"
-    return sorted(path.name for path in models.iterdir()) if models.exists() else []
+    return linked(nano, tmp_path / "fetched")
 
 
 def facellm(*words: object) -> Any:

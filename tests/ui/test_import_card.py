@@ -23,6 +23,7 @@ from facellm.ui.presenters.engine import Phase
 from facellm.ui.presenters.importing import ImportPhase, ImportState, Looked, hub_server
 from facellm.ui.window import MainWindow
 from facellm.vision.finder import FaceModels
+from tests.imports import left
 from tests.ui.conftest import ANSWER_MS, ONE_THREAD, PHOTO_MS, Make
 from tests.ui.test_models import put
 from tests.ui.test_window_input import _drop
@@ -77,11 +78,6 @@ def begin(qtbot, window: MainWindow, source: Path, name: str) -> None:
 def end(qtbot, window: MainWindow) -> ImportState:
     qtbot.waitUntil(lambda: not window.studio.importing.state.running, timeout=ANSWER_MS)
     return window.studio.importing.state
-
-
-def left(home: Path) -> list[str]:
-    models = home / "models"
-    return sorted(path.name for path in models.iterdir()) if models.exists() else []
 
 
 # ---------------------------------------------------------------- what is brought in

@@ -19,8 +19,9 @@ from facellm.ui.presenters.importing import ImportPhase
 from facellm.ui.window import MainWindow
 from tests.converters import checkpoints
 from tests.converters.hub_server import REPO, Hub, hub_with_a_model
+from tests.imports import left
 from tests.ui.conftest import ANSWER_MS
-from tests.ui.test_import_card import card_of, end, home, left, look, window
+from tests.ui.test_import_card import card_of, end, home, look, window
 
 __all__ = ["home", "window"]
 

@@ -19,6 +19,7 @@ from facellm.core.package import ModelPackage
 from facellm.models.importing import ImportOrder
 from facellm.ui.importing import Import, ImportCancelled, ImportedModel, ImportFailed, ImportStep
 from facellm.ui.tasks import ignore
+from tests.imports import left, linked
 from tests.models.test_importing import pair as write_pair
 
 if find_spec("safetensors"):
@@ -36,16 +37,7 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def pair(nano: ModelPackage, tmp_path: Path) -> Path:
-    folder = tmp_path / "fetched"
-    folder.mkdir()
-    for file in (nano.llm, nano.mmproj):
-        os.link(file, folder / file.name)
-    return folder
-
-
-def left(home: Path) -> list[str]:
-    models = home / "models"
-    return sorted(path.name for path in models.iterdir()) if models.exists() else []
+    return linked(nano, tmp_path / "fetched")
 
 
 def test_an_import_reports_and_gives_the_model(home: Path, pair: Path) -> None:
