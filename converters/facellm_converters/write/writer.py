@@ -1,4 +1,4 @@
-"""The ``gguf`` library's writer, with long lists packed at once: one by one, a vocabulary takes 0.7 s."""
+"""The ``gguf`` library's writer, with long lists packed at once: one by one, a vocabulary takes long."""
 
 from __future__ import annotations
 

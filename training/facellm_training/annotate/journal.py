@@ -74,6 +74,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Open or begin. Raises ``JournalBusy`` or ``JournalError``."""
         self._path = path
+        self.spent = 0.0
         with self._told():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._base = sqlite3.connect(path, isolation_level=None, timeout=1.0)
@@ -83,7 +84,7 @@ class Journal:
             self._base.executescript(_TABLES)
             self.fact("run", self.fact("run") or uuid.uuid4().hex)  # a write also takes the lock
             paid = self._base.execute("SELECT total(cost) + total(reserved) + total(lost) FROM requests").fetchone()
-        self.spent: float = paid[0]
+        self.spent = float(paid[0])
 
     def fact(self, name: str, value: str | None = None) -> str:
         """A named value of the whole run, "" where there is none; set where ``value`` is given."""
@@ -206,7 +207,7 @@ class Journal:
     @contextmanager
     def together(self) -> Iterator[None]:
         """Several changes, all of them or none."""
-        before = self.spent if hasattr(self, "spent") else 0.0
+        before = self.spent
         with self._told():
             self._base.execute("BEGIN IMMEDIATE")
             try:
