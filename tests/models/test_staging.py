@@ -14,6 +14,7 @@ from facellm.models.gguf_header import HeaderError
 from facellm.models.importing import ImportRefused, Pair, find_pair
 from facellm.models.staging import ASIDE, STAGED, check_elsewhere, copy_pair, model_name, publish_package, staging
 from facellm.models.store import AssetStore
+from tests.imports import left
 from tests.models.test_importing import eyes, pair, write
 
 WEIGHTS = 3 << 20
@@ -22,10 +23,6 @@ WEIGHTS = 3 << 20
 @pytest.fixture
 def store(tmp_path: Path) -> AssetStore:
     return AssetStore(tmp_path / "home", bundle=tmp_path / "bundle")
-
-
-def left(store: AssetStore) -> list[str]:
-    return sorted(path.name for path in store.models.iterdir()) if store.models.exists() else []
 
 
 def taken(source: Path) -> Pair:
@@ -58,7 +55,7 @@ def test_a_pair_is_copied_whole_and_the_source_stays(store: AssetStore, tmp_path
     assert told[-1] == ("copying", size, size)
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert len(told) > 4
-    assert left(store) == ["tiny"]
+    assert left(store.root) == ["tiny"]
 
 
 def test_without_room_nothing_is_written(store: AssetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +64,7 @@ def test_without_room_nothing_is_written(store: AssetStore, tmp_path: Path, monk
     with pytest.raises(ImportRefused, match="13 MB will be copied; 70 MB are free") as caught:
         bring(pair(tmp_path / "x", weights=WEIGHTS), store, "tiny")
     assert caught.value.hint
-    assert left(store) == []
+    assert left(store.root) == []
 
 
 def test_a_damaged_file_is_refused_before_it_is_copied(store: AssetStore, tmp_path: Path) -> None:
@@ -76,7 +73,7 @@ def test_a_damaged_file_is_refused_before_it_is_copied(store: AssetStore, tmp_pa
         file.truncate(1 << 20)
     with pytest.raises(HeaderError, match="cut short"):
         bring(source, store, "tiny", lambda *step: told.append(step))
-    assert (left(store), told) == ([], [])
+    assert (left(store.root), told) == ([], [])
 
 
 def test_all_shards_are_looked_at(store: AssetStore, tmp_path: Path) -> None:
@@ -89,7 +86,7 @@ def test_all_shards_are_looked_at(store: AssetStore, tmp_path: Path) -> None:
         file.truncate(20_000)
     with pytest.raises(HeaderError, match=r"big-00002-of-00002\.gguf is cut short"):
         bring(source, store, "other")
-    assert left(store) == ["big"]
+    assert left(store.root) == ["big"]
 
 
 def test_a_name_that_is_taken(store: AssetStore, tmp_path: Path) -> None:
@@ -99,7 +96,7 @@ def test_a_name_that_is_taken(store: AssetStore, tmp_path: Path) -> None:
         bring(new, store, "tiny")
     place = bring(new, store, "tiny", replace=True)
     assert contents(place) == contents(new)
-    assert left(store) == ["tiny"]
+    assert left(store.root) == ["tiny"]
 
 
 @pytest.mark.parametrize(
@@ -124,10 +121,10 @@ def interrupted(*_: object) -> None:
 def test_an_interrupt_leaves_nothing(store: AssetStore, tmp_path: Path, replace: bool) -> None:
     if replace:
         bring(pair(tmp_path / "old"), store, "tiny")
-    before = left(store)
+    before = left(store.root)
     with pytest.raises(KeyboardInterrupt):
         bring(pair(tmp_path / "x", weights=WEIGHTS), store, "tiny", interrupted, replace=replace)
-    assert left(store) == before
+    assert left(store.root) == before
 
 
 def test_what_a_killed_import_left_is_cleared_by_the_next_one(store: AssetStore, tmp_path: Path) -> None:
@@ -135,10 +132,10 @@ def test_what_a_killed_import_left_is_cleared_by_the_next_one(store: AssetStore,
     pair(store.models / f"{STAGED}half")
     os.replace(store.models / "tiny", store.models / f"{ASIDE}tiny")  # killed between the two renames
     bring(pair(tmp_path / "x"), store, "other")
-    assert left(store) == ["other", "tiny"]
+    assert left(store.root) == ["other", "tiny"]
     pair(store.models / f"{ASIDE}tiny")  # killed before the old one was deleted
     bring(pair(tmp_path / "y"), store, "third")
-    assert left(store) == ["other", "third", "tiny"]
+    assert left(store.root) == ["other", "third", "tiny"]
 
 
 def test_when_the_rename_fails_the_old_model_is_back(
@@ -157,7 +154,7 @@ def test_when_the_rename_fails_the_old_model_is_back(
         bring(pair(tmp_path / "new", weights=100), store, "tiny", replace=True)
     assert caught.value.hint
     assert contents(store.models / "tiny") == old
-    assert left(store) == ["tiny"]
+    assert left(store.root) == ["tiny"]
 
 
 def test_what_is_in_the_model_folder_already_is_not_copied(store: AssetStore, tmp_path: Path) -> None:
