@@ -12,7 +12,7 @@ import torch
 
 from facellm_converters.checkpoint.source import resolve
 from facellm_training.lora import images, model, state
-from facellm_training.lora.conversations import locate
+from facellm_training.lora.conversations import locate, write_conversations
 from facellm_training.lora.corpus import Corpus, read_corpus
 from facellm_training.lora.loop import run
 from facellm_training.lora.optimiser import optimiser
@@ -24,12 +24,16 @@ from facellm_training.lora.template import Template
 
 Tell = Callable[[str], None]
 
+#: The closed questions that the run is measured by, for asking them of the finished models.
+HELD_OUT = "held_out.jsonl"
+
 
 def train_lora(recipe: LoraRecipe, tell: Tell = print) -> Path:
     """Run what is missing of the recipe; returns the adapter's folder, which ``facellm convert BASE --adapter`` takes.
 
     Below the recipe's ``out``: ``adapter``, ``state.pt``, ``metrics.jsonl``, ``tensorboard``, ``curves.png``,
-    ``report.md``, ``run.json``. Started by ``accelerate launch`` it runs on all devices that accelerate was told of.
+    ``report.md``, ``run.json``, ``held_out.jsonl``.
+    Started by ``accelerate launch`` it runs on all devices that accelerate was told of.
     Raises ``FaceLLMError`` with what happened; see ``loop.run`` for what is kept then.
     """
     session = prepare(recipe, tell)
@@ -38,6 +42,7 @@ def train_lora(recipe: LoraRecipe, tell: Tell = print) -> Path:
     if session.accelerator.is_main_process:
         about = record(recipe.as_json(), session.corpus.digest, session.accelerator.num_processes)
         write_report(session.out, about, progress, _counts(session), dict(session.corpus.dropped))
+        write_conversations(session.out / HELD_OUT, [one for one, _ in session.corpus.closed])
     session.accelerator.end_training()
     return adapter
 
