@@ -21,6 +21,7 @@ from facellm_training.lora.record import record
 from facellm_training.lora.report import write_report
 from facellm_training.lora.session import Session
 from facellm_training.lora.template import Template
+from facellm_training.progress import percent
 
 Tell = Callable[[str], None]
 
@@ -59,7 +60,7 @@ def prepare(recipe: LoraRecipe, tell: Tell) -> Session:
     recipe.out.mkdir(parents=True, exist_ok=True)
     locate(recipe.data.path, recipe.data.name)  # before a base of gigabytes is fetched
     with accelerator.main_process_first():
-        base = resolve(recipe.base, revision=recipe.revision or None, cache=None, tell=_percent(say))
+        base = resolve(recipe.base, revision=recipe.revision or None, cache=None, tell=percent(say))
     shape = model.geometry(base)
     tokenizer = _tokenizer(base)
     template = Template(tokenizer, shape.tokens, recipe.data.max_tokens)
@@ -129,16 +130,3 @@ def _counts(session: Session) -> dict[str, int]:
 
 def _silent(_: str) -> None:
     """Other devices than the first print nothing."""
-
-
-def _percent(say: Tell) -> Callable[[str, int, int], None]:
-    told = -1
-
-    def tell(what: str, done: int, total: int) -> None:
-        nonlocal told
-        share = 100 * done // total if total else 100
-        if share >= told + 5:
-            told = share
-            say(f"{what}: {share} %")
-
-    return tell

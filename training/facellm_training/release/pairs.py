@@ -14,6 +14,7 @@ from facellm.core.package import ModelPackage
 from facellm_converters.convert import Order, convert
 from facellm_converters.equality.compare import compare_with
 from facellm_training.lora.record import commit
+from facellm_training.progress import percent
 
 Tell = Callable[[str], None]
 
@@ -62,7 +63,7 @@ def make_pair(wanted: Wanted, records: Path, tell: Tell) -> Pair:
         return known
     tell(f"Converting {wanted.title}")
     order = Order(wanted.base, wanted.folder, wanted.kind, adapter=wanted.adapter, name=wanted.title, force=True)
-    files = convert(order, lambda *_: None)
+    files = convert(order, percent(tell))
     tell(f"Comparing {wanted.title} with its checkpoint")
     report = compare_with(wanted.base, wanted.adapter, ModelPackage(wanted.title, files.language, files.mmproj, 0))
     tell(report.table())
