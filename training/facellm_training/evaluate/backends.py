@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from facellm.core.faces import Photo, RgbImage
 from facellm.core.package import ModelPackage
 from facellm.engine.client import EngineClient
 from facellm.engine.protocol import AskRequest, Done, EngineOptions
+from facellm.models.gguf_header import read_header
 from facellm.models.packages import find_package
 from facellm.models.store import AssetStore
 from facellm.vision.crop import NEUTRAL, whole_tile
@@ -44,8 +45,8 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-def open_backend(name: str, *, remote_allowed: bool = False) -> Backend:
-    """The model that ``name`` means.
+def find_backend(name: str, *, remote_allowed: bool = False) -> Callable[[], Backend]:
+    """How to open the model that ``name`` means; what is wrong with the name is said now, before hours of others.
 
     A name, folder or file of a GGUF package: through the engine. A folder with ``config.json``: through transformers.
     ``http://HOST/v1#MODEL``: an OpenAI-compatible server, which gets the pictures; one on another machine only with
@@ -54,12 +55,21 @@ def open_backend(name: str, *, remote_allowed: bool = False) -> Backend:
     if name.startswith(("http://", "https://")):
         from facellm_training.evaluate.openai_backend import OpenAIBackend
 
-        return OpenAIBackend(name, remote_allowed=remote_allowed)
-    if (Path(name).expanduser() / "config.json").is_file():
-        from facellm_training.evaluate.transformers_backend import TransformersBackend
+        OpenAIBackend(name, remote_allowed=remote_allowed).close()
+        return lambda: OpenAIBackend(name, remote_allowed=remote_allowed)
+    folder = Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        from facellm_training.evaluate.transformers_backend import TransformersBackend, check_folder
 
-        return TransformersBackend(Path(name).expanduser())
-    return GgufBackend(find_package(name, AssetStore()))
+        check_folder(folder)
+        return lambda: TransformersBackend(folder)
+    package = find_package(name, AssetStore())
+    return lambda: GgufBackend(package)
+
+
+def open_backend(name: str, *, remote_allowed: bool = False) -> Backend:
+    """:func:`find_backend`, opened at once."""
+    return find_backend(name, remote_allowed=remote_allowed)()
 
 
 def one_tile(pictures: Sequence[RgbImage], tile: int) -> tuple[RgbImage, ...]:
@@ -97,6 +107,7 @@ class GgufBackend:
                 "llm": self._package.llm.name, "llm_sha256": file_sha256(self._package.llm),
                 "mmproj": self._package.mmproj.name, "mmproj_sha256": file_sha256(self._package.mmproj),
                 "tiles": tile_rule(self._package.tile), "decoding": "greedy", "seed": self._client.options.seed,
+                "choice_temperature": float(read_header(self._package.llm).get("facellm.choice_temperature", 1.0)),
             }  # fmt: skip
         return self._settings
 

@@ -27,7 +27,7 @@ def official_right(item: Item, answers: ModelAnswers) -> float:
 
 
 def constrained_right(item: Item, answers: ModelAnswers) -> float:
-    """NaN where the model gave no probabilities."""
+    """NaN where the model gave no option's probability: wrong, unless it never gives any."""
     logprobs = answers.replies[item.id].logprobs
     return float("nan") if logprobs is None else float(int(np.argmax(logprobs)) == item.right)
 
@@ -44,7 +44,7 @@ def facexbench_report(asked: Asked, benchmark: Benchmark, mode: Mode) -> dict[st
     comparisons = []
     for kind in KINDS:
         right = {answers.name: _right(asked.items, answers, kind) for answers in asked.models}
-        whole = {name: values for name, values in right.items() if not np.isnan(values).any()}
+        whole = {name: np.nan_to_num(values) for name, values in right.items() if not np.isnan(values).all()}
         comparisons += [{"score": kind, **row} for row in compare_all(whole)]
     return {
         "n": len(asked.items), "mode": mode, "files": benchmark.files,
@@ -56,9 +56,10 @@ def facexbench_report(asked: Asked, benchmark: Benchmark, mode: Mode) -> dict[st
 def _model(items: Sequence[Item], answers: ModelAnswers) -> dict[str, Any]:
     apart = [item for item in items if item.groups["overlap"] == "no"]
     seconds = [answers.replies[item.id].seconds for item in items]
+    silent = sum(answers.replies[item.id].logprobs is None for item in items)
     return {
         **_blocks(items, answers), "without_overlap": {"n": len(apart), **_blocks(apart, answers)},
-        "median_seconds": float(np.median(seconds)),
+        "without_probabilities": silent, "median_seconds": float(np.median(seconds)),
     }  # fmt: skip
 
 
@@ -67,9 +68,10 @@ def _blocks(items: Sequence[Item], answers: ModelAnswers) -> dict[str, Any]:
     found: dict[str, Any] = {"intervals": {}, "counts": {}}
     for kind in KINDS:
         right = _right(items, answers, kind)
-        if not len(items) or np.isnan(right).any():
+        if np.isnan(right).all():
             found[kind] = found["intervals"][kind] = found["counts"][kind] = None
             continue
+        right = np.nan_to_num(right)
         scores = {
             "overall": mean_score(right), "category": _by(items, right, lambda item: item.category),
             "sub_category": _by(items, right, lambda item: item.task),
@@ -131,7 +133,11 @@ def facexbench_tables(report: dict[str, Any]) -> list[Table]:
     note = "" if report["complete"] else (
         f"Not the whole benchmark: {report['n']} of {QUESTIONS} questions, {report['files']} of {FILES} files."
     )  # fmt: skip
-    tables = [Table("Accuracy, % [95 %]", ["", "n", *columns], rows, note)]
+    for name, model in report["models"].items():
+        silent = model["without_probabilities"]
+        if 0 < silent < report["n"]:
+            note += f" {name} gave no option's probability to {silent} questions: constrained, they count as wrong."
+    tables = [Table("Accuracy, % [95 %]", ["", "n", *columns], rows, note.strip())]
     if report["comparisons"]:
         tables.append(comparison_table(report["comparisons"], "score"))
     times = [[name, f"{model['median_seconds']:.2f}"] for name, model in report["models"].items()]

@@ -14,7 +14,8 @@ from typing import Any, Self
 from facellm_training.evaluate.items import EvaluationError, Item
 
 #: Settings that say where a model ran, not what it is: on another machine a run goes on instead of beginning anew.
-CIRCUMSTANCES = ("device", "machine")
+#: The temperature is part of the file whose hash is there.
+CIRCUMSTANCES = ("device", "machine", "choice_temperature")
 _HINT = "Free some space and run the same command again: it goes on where it was."
 
 

@@ -18,6 +18,8 @@ from facellm_training.evaluate.closed import EVERY_PICTURE, WEAK, closed_questio
 from facellm_training.evaluate.items import EvaluationError, Item, closed_item
 
 _NAMES = {"age": AGES, "gender": GENDERS, "race": RACES}
+#: The group of pictures whose label for it is missing; it has no place in a gap.
+UNKNOWN = "unknown"
 #: Between a picture's name and the task's in an item's id.
 SEPARATOR = ":"
 
@@ -70,7 +72,7 @@ def read_fairface_items(source: FairFaceSource) -> Labelled:
         if source.limit is not None and len(rows) >= source.limit:
             break
         more = measured_classes(facts[file]) if file in facts else {}
-        rows.append((file, row["image"]["bytes"], row, more | attribute_classes(weak.get(file, {}))))
+        rows.append((file, row["image"].get("bytes") or b"", row, more | attribute_classes(weak.get(file, {}))))
     pictures = [picture for _, picture, _, _ in rows]
     if source.swapped:
         pictures = pictures[1:] + pictures[:1]
@@ -99,6 +101,7 @@ def _rows(source: FairFaceSource) -> Iterator[tuple[str, dict[str, Any]]]:
         number = 0
         for row in _read(shard):
             number += 1
+            row["image"] = row["image"] or {}
             file = row.get("file") or row["image"].get("path") or f"{shard.stem}-{number}"
             if source.split == "train" and not held_out(file):
                 continue

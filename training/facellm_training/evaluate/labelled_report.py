@@ -16,7 +16,7 @@ from facellm_training.evaluate.asking import Asked, ModelAnswers
 from facellm_training.evaluate.closed import Prediction
 from facellm_training.evaluate.compare import compare_all, comparison_table
 from facellm_training.evaluate.items import Item
-from facellm_training.evaluate.labelled import SEPARATOR
+from facellm_training.evaluate.labelled import SEPARATOR, UNKNOWN
 from facellm_training.evaluate.metrics import (
     Score,
     calibration_error,
@@ -122,11 +122,13 @@ def _near_guess(truth: Ints, size: int) -> float:
 def _group(right: Floats, names: list[str]) -> dict[str, Any]:
     values = np.array(names)
     scores = {name: mean_score(right[values == name]) for name in sorted(set(names), key=_natural) if name}
-    rates = {name: score.value for name, score in scores.items()}
+    large = {name: score.value for name, score in scores.items() if score.n >= LEAST_GROUP and name != UNKNOWN}
+    best, worst = (max(large, key=large.__getitem__), min(large, key=large.__getitem__)) if len(large) > 1 else ("", "")
     return {
-        "accuracy": rates, "n": {name: score.n for name, score in scores.items()},
+        "accuracy": {name: score.value for name, score in scores.items()},
+        "n": {name: score.n for name, score in scores.items()},
         "interval": {name: [score.low, score.high] for name, score in scores.items()},
-        "gap": max(rates.values()) - min(rates.values()) if rates else 0.0,
+        "best": best, "worst": worst, "gap": large[best] - large[worst] if best else None,
     }  # fmt: skip
 
 
@@ -138,21 +140,23 @@ def _natural(name: str) -> tuple[int, str]:
 
 def _worst(groups: dict[str, Any]) -> dict[str, Any] | None:
     """The largest gap between two groups of at least ``LEAST_GROUP`` pictures."""
-    found: list[tuple[float, dict[str, Any]]] = []
-    for name, group in groups.items():
-        rates = {who: rate for who, rate in group["accuracy"].items() if group["n"][who] >= LEAST_GROUP}
-        if len(rates) > 1:
-            best, worst = max(rates, key=lambda who: rates[who]), min(rates, key=lambda who: rates[who])
-            gap = rates[best] - rates[worst]
-            found.append((gap, {"of": name, "best": best, "worst": worst, "gap": gap}))
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+    found = [
+        {"of": name, **{key: group[key] for key in ("best", "worst", "gap")}}
+        for name, group in groups.items() if group["gap"] is not None
+    ]  # fmt: skip
+    return max(found, key=lambda row: row["gap"], default=None)
 
 
 def _calibrate(items: Sequence[Item], answers: ModelAnswers, report: dict[str, Any]) -> dict[str, Any] | None:
-    """Fills ``ece`` (all pictures, as the model says) and ``reliability``; the effect of a fitted temperature."""
-    probable = [item for item in items if answers.replies[item.id].logprobs is not None]
-    if len(probable) < len(items):
-        report["ece"] = dict.fromkeys(_by_task(items))
+    """Fills ``ece`` (all pictures, as the model says) and ``reliability``; the effect of a fitted temperature.
+
+    Answers without probabilities are left out, and counted.
+    """
+    report["ece"] = dict.fromkeys(_by_task(items))
+    asked = len(items)
+    items = [item for item in items if answers.replies[item.id].logprobs is not None]
+    report["without_probabilities"] = asked - len(items)
+    if not items:
         return None
     fit = [_prediction(item, answers) for item in items if for_fitting(item)]
     temperature = fit_temperature(fit) if len(fit) >= LEAST_FIT else None
@@ -167,7 +171,10 @@ def _calibrate(items: Sequence[Item], answers: ModelAnswers, report: dict[str, A
         found["ece_before"][task] = calibration_error(*_confidence(rest, answers, 1.0))
         scaled = _confidence(rest, answers, temperature)
         found["ece_after"][task] = calibration_error(*scaled)
-        report["reliability"][task]["with temperature"] = reliability(*scaled)
+        # Both on the same pictures, or the two curves would not compare.
+        report["reliability"][task] = {
+            "as it says": reliability(*_confidence(rest, answers, 1.0)), "with temperature": reliability(*scaled),
+        }  # fmt: skip
     return found
 
 
@@ -210,6 +217,8 @@ def labelled_tables(report: dict[str, Any]) -> list[Table]:
         rows.append([f"{task}, macro-F1", str(report["macro_f1"][task]["n"]), "–", *cells])
     tables = [Table("Accuracy, % [95 %]", ["question", "n", "most frequent answer", *names], rows)]
     tables += [_calibration_table(models), _group_table(models)]
+    gaps = _gap_table(models)
+    tables += [gaps] if gaps.rows else []
     if report["comparisons"]:
         tables.append(comparison_table(report["comparisons"], "question"))
     times = [[name, f"{model['median_seconds']:.3f}"] for name, model in models.items()]
@@ -226,6 +235,10 @@ def _calibration_table(models: dict[str, Any]) -> Table:
             heat = f"{fitted['temperature']:.2f}" if fitted["temperature"] else "–"
             rows.append([name, task, shown[0], heat, *shown[1:]])
     note = f"The temperature is fitted on one picture in {FIT_EVERY}; before and after are measured on the others."
+    silent = {name: model["without_probabilities"] for name, model in models.items() if model["ece"] != {}}
+    note += "".join(
+        f" {name}: {count} answers without probabilities are left out." for name, count in silent.items() if count
+    )
     return Table("Calibration error", ["model", "question", "all", "temperature", "before", "after"], rows, note)
 
 
@@ -235,10 +248,20 @@ def _group_table(models: dict[str, Any]) -> Table:
         for who, number in group["n"].items():
             rates = [f"{100 * model['groups'][what]['accuracy'][who]:.1f}" for model in models.values()]
             rows.append([what, who, str(number), *rates])
-    worst = [(name, model["worst_gap"]) for name, model in models.items() if model["worst_gap"]]
-    note = " ".join(
-        f"Worst gap of {name} between groups of at least {LEAST_GROUP} pictures: {gap['of']}, {gap['best']} over "
-        f"{gap['worst']} by {100 * gap['gap']:.1f} points."
-        for name, gap in worst
+    return Table("Groups, accuracy %", ["question", "group", "n", *models], rows)
+
+
+def _gap_table(models: dict[str, Any]) -> Table:
+    """The largest first, by the first model."""
+    first = next(iter(models.values()))["groups"]
+    rows = []
+    for what in sorted(first, key=lambda what: -(first[what]["gap"] or 0.0)):
+        groups = [model["groups"][what] for model in models.values()]
+        cells = [f"{100 * g['gap']:.1f} ({g['best']} over {g['worst']})" for g in groups if g["gap"] is not None]
+        if cells:
+            rows.append([what, *cells])
+    note = (
+        f"Best minus worst group of at least {LEAST_GROUP} pictures. The more and the smaller the groups, the larger "
+        "the gap that chance alone makes: see their intervals."
     )
-    return Table("Groups, accuracy %", ["question", "group", "n", *models], rows, note)
+    return Table("Gaps between groups, points", ["question", *models], rows, note)

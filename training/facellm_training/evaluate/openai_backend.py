@@ -22,6 +22,10 @@ TOPS = (20, 5, 0)
 #: Tokens of an answer where only its key matters: enough for "The answer is (C)." where a server tells no logs.
 SHORT = 16
 _RETRIES, _TIMEOUT_S = 6, 300.0
+#: What OpenAI's newer models take in the place of max_tokens, which older servers do not know.
+_NEWER = "max_completion_tokens"
+#: Nats by which a key that is not listed lies below the least that is; the least that is left for such keys.
+_BELOW, _NOTHING = 1e-6, 1e-12
 
 
 class OpenAIBackend:
@@ -31,7 +35,7 @@ class OpenAIBackend:
 
     def __init__(self, name: str, *, remote_allowed: bool = False) -> None:
         """Raises ``EvaluationError`` for an incomplete name, a missing key, or another machine without leave."""
-        from openai import OpenAI
+        from openai import DefaultHttpxClient, OpenAI
 
         url, _, self._model = name.partition("#")
         host = urlsplit(url).hostname or ""
@@ -43,16 +47,53 @@ class OpenAIBackend:
             )
         if not os.environ.get("OPENAI_API_KEY"):
             raise EvaluationError("OPENAI_API_KEY is not set.", "Put the server's key into that environment variable.")
-        self._client = OpenAI(base_url=url, max_retries=_RETRIES, timeout=_TIMEOUT_S)
+        # A redirection, or a proxy before this computer's own server, would take the pictures elsewhere.
+        http = DefaultHttpxClient(follow_redirects=False, trust_env=not _is_here(host), timeout=_TIMEOUT_S)
+        self._client = OpenAI(base_url=url, max_retries=_RETRIES, timeout=_TIMEOUT_S, http_client=http)
         self._url = url
         self._tops = list(TOPS)
+        self._limit = "max_tokens"
+        self._settings: dict[str, Any] = {}
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {
-            "backend": "openai", "server": self._url, "model": self._model, "decoding": "temperature 0", "seed": 0,
-            "tiles": "the server's own",
-        }  # fmt: skip
+        """Raises ``EvaluationError`` when the server does not answer, or lists its models without this one."""
+        if not self._settings:
+            self._settings = {
+                "backend": "openai", "server": self._url, "model": self._model, "decoding": "temperature 0", "seed": 0,
+                "tiles": "the server's own", "says": self._listed(),
+            }  # fmt: skip
+        return self._settings
+
+    def _listed(self) -> dict[str, Any]:
+        """What a server of this product tells of its model (runtime, tile, context); {} of another one."""
+        from openai import APIError, APIStatusError, AuthenticationError, PermissionDeniedError
+
+        try:
+            models = {model.id: model for model in self._client.models.list()}
+        except (AuthenticationError, PermissionDeniedError) as error:
+            raise self._failed(error) from error
+        except (APIStatusError, ValueError, TypeError, AttributeError):
+            return {}  # not every server has such a list
+        except APIError as error:
+            raise self._failed(error) from error
+        if models and self._model not in models:
+            some = ", ".join(sorted(models)[:12]) + (" …" if len(models) > 12 else "")
+            raise EvaluationError(f"{self._url} has no model {self._model}.", f"It has: {some}.")
+        about = (models[self._model].model_extra or {}).get("facellm") if models else None
+        return dict(about) if isinstance(about, dict) else {}
+
+    def _failed(self, error: Exception) -> EvaluationError:
+        code = getattr(error, "status_code", None)
+        if code in (401, 403):
+            return EvaluationError(f"{self._url} does not take the key ({code}).", "Check OPENAI_API_KEY.")
+        if code == 404:
+            return EvaluationError(
+                f"{self._url} knows no model {self._model}, or is no such server: {error}", "Check both parts."
+            )
+        return EvaluationError(
+            f"{self._url} did not answer: {error}", "Run the same command again: it goes on where it was."
+        )
 
     def answer(self, pictures: Sequence[RgbImage], items: Sequence[Item]) -> list[Reply]:
         seen = [{"type": "image_url", "image_url": {"url": _data_url(pixels)}} for pixels in pictures]
@@ -74,6 +115,7 @@ class OpenAIBackend:
         if not done.choices:
             raise EvaluationError(f"{self._url} gave an empty answer.", "Run the same command again.")
         choice = done.choices[0]
+        _check_asked(done, messages[-1]["content"])
         content = choice.logprobs.content if choice.logprobs else None
         first: dict[str, float] = {}
         for top in content[0].top_logprobs if content else ():
@@ -88,33 +130,48 @@ class OpenAIBackend:
             top = self._tops[0]
             logs: dict[str, Any] = {"logprobs": True, "top_logprobs": top} if top else {}
             try:
+                limit: dict[str, Any] = {self._limit: max_tokens}
                 return self._client.chat.completions.create(
-                    model=self._model, messages=messages, max_tokens=max_tokens, temperature=0, seed=0, **logs
+                    model=self._model, messages=messages, temperature=0, seed=0, **limit, **logs
                 )
             except BadRequestError as error:
-                if not top or "logprob" not in str(error).lower():
+                if top and "logprob" in str(error).lower():
+                    self._tops.pop(0)
+                elif self._limit != _NEWER and _NEWER in str(error):
+                    self._limit = _NEWER
+                else:
                     raise ItemRefused(f"The server refused the question: {error}") from error
-                self._tops.pop(0)
             except APIError as error:
-                raise EvaluationError(
-                    f"{self._url} did not answer: {error}.", "Run the same command again: it goes on where it was."
-                ) from error
+                raise self._failed(error) from error
 
     def close(self) -> None:
         self._client.close()
 
 
 def key_logprobs(first: dict[str, float], keys: Sequence[str]) -> tuple[float, ...] | None:
-    """Log-probabilities of ``keys`` from those of the first token; a key that is not listed gets the least listed.
+    """Log-probabilities of ``keys`` from those of the first token.
 
+    A key that is not listed is less probable than all that are: it shares what they leave, at most the least of them.
     ``None`` where no key is among them: then only the free text can be scored. Words count with a capital, too.
     """
     ways = [{key} if len(key) == 1 else {key, key.capitalize()} for key in keys]
     found = [[first[way] for way in options if way in first] for options in ways]
     if not any(found):
         return None
-    least = min(first.values())
+    rest = max(1.0 - sum(map(math.exp, first.values())), _NOTHING) / (len(keys) - sum(map(bool, found)) or 1)
+    # Below it, not equal: of two equals the first would count as the answer.
+    least = min(min(first.values()) - _BELOW, math.log(rest))
     return log_softmax([math.log(sum(map(math.exp, logs))) if logs else least for logs in found])
+
+
+def _check_asked(done: Any, content: Any) -> None:
+    """Raises ``ItemRefused`` where this product's own server has refused or reworded what was asked."""
+    about = (done.model_extra or {}).get("facellm") or {}
+    prompt = content if isinstance(content, str) else content[-1]["text"]
+    if done.choices[0].finish_reason == "content_filter" and about.get("topic"):
+        raise ItemRefused(f"The server's policy does not let the model be asked ({about['topic']}).")
+    if about.get("asked", prompt) != prompt:
+        raise ItemRefused(f"The server's policy put another question in its place ({about.get('topic')}).")
 
 
 def _is_here(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from matplotlib.figure import Figure
 #: Okabe and Ito's colours: told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
 _DPI = 110
+#: A bin of fewer answers shows chance.
+LEAST_BIN = 10
 
 #: Column → (share, low, high, n).
 Cells = Mapping[str, tuple[float, float, float, int]]
@@ -43,16 +46,31 @@ def score_plot(rows: Sequence[tuple[str, Cells]], title: str) -> bytes:
 
 
 def reliability_plot(curves: Mapping[str, Sequence[Sequence[float]]], title: str) -> bytes:
-    """``curves``: label → (mean confidence, accuracy, number) of each bin; a point's area follows the number."""
-    figure = Figure(figsize=(5.2, 5.0), layout="constrained")
+    """``curves``: "model, how" → (mean confidence, accuracy, number) of each bin; a point's area follows the number.
+
+    One colour a model; the line leaves out bins of fewer than ``LEAST_BIN``, whose points are pale.
+    """
+    figure = Figure(figsize=(5.2, 5.2 + 0.2 * math.ceil(len(curves) / 2)), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color="#888888", lw=1, ls="--")
-    for place, (label, bins) in enumerate(curves.items()):
+    models = list(dict.fromkeys(label.rpartition(", ")[0] for label in curves))
+    seen: set[str] = set()
+    for label, bins in curves.items():
+        model = label.rpartition(", ")[0]
         values = np.array(bins, float).reshape(-1, 3)
-        colour = COLOURS[place % len(COLOURS)]
-        axes.plot(100 * values[:, 0], 100 * values[:, 1], color=colour, lw=1.2, label=label)
-        area = 8 + 130 * values[:, 2] / values[:, 2].sum()
-        axes.scatter(100 * values[:, 0], 100 * values[:, 1], s=area, color=colour, alpha=0.8)
+        colour = COLOURS[models.index(model) % len(COLOURS)]
+        second = model in seen
+        seen.add(model)
+        many = values[:, 2] >= LEAST_BIN
+        axes.plot(
+            100 * values[many, 0], 100 * values[many, 1], color=colour, lw=1.4, ls="--" if second else "-", label=label
+        )
+        area = 10 + 130 * values[:, 2] / values[:, 2].sum()
+        alpha: Any = np.where(many, 0.85, 0.25)
+        axes.scatter(
+            100 * values[:, 0], 100 * values[:, 1], s=area, alpha=alpha, edgecolors=colour,
+            facecolors="white" if second else colour, zorder=3,
+        )  # fmt: skip
     axes.set_xlim(0, 101)
     axes.set_ylim(0, 101)
     axes.set_aspect("equal")
@@ -60,7 +78,8 @@ def reliability_plot(curves: Mapping[str, Sequence[Sequence[float]]], title: str
     axes.set_ylabel("how often it is right, %")
     axes.grid(alpha=0.3)
     axes.set_title(title, loc="left")
-    axes.legend(loc="upper left", frameon=False, fontsize=8)
+    axes.text(0.99, 0.015, f"pale: fewer than {LEAST_BIN} answers", transform=axes.transAxes, ha="right", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return _png(figure)
 
 

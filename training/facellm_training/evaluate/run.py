@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facellm_training.evaluate.asking import Asked, Tell, ask_models
-from facellm_training.evaluate.backends import Backend, open_backend
+from facellm_training.evaluate.backends import Backend, find_backend
 from facellm_training.evaluate.facexbench import MAX_TOKENS, Mode, read_facexbench
 from facellm_training.evaluate.facexbench_report import facexbench_report, facexbench_rows, facexbench_tables
 from facellm_training.evaluate.items import EvaluationError, Item
@@ -30,14 +30,15 @@ class Run:
     remote: bool = False
 
     def opened(self) -> dict[str, Callable[[], Backend]]:
-        """Column name → how to open the model. Raises ``EvaluationError`` for two columns of one name."""
-        found: dict[str, Callable[[], Backend]] = {}
+        """Column name → how to open the model. Raises ``EvaluationError`` for two columns of one name, and what
+        ``find_backend`` does."""
+        names: dict[str, str] = {}
         for given in self.models:
             label, name = named(given)
-            if label in found:
+            if label in names:
                 raise EvaluationError(f"Two models are called {label}.", "Write LABEL=MODEL to tell them apart.")
-            found[label] = lambda name=name: open_backend(name, remote_allowed=self.remote)  # type: ignore[misc]
-        return found
+            names[label] = name
+        return {label: find_backend(name, remote_allowed=self.remote) for label, name in names.items()}
 
 
 def named(given: str) -> tuple[str, str]:
@@ -123,7 +124,7 @@ def _plots(asked: Asked, report: dict[str, Any], title: str) -> list[tuple[str, 
 def _group_rows(report: dict[str, Any], task: str) -> list[tuple[str, Cells]]:
     """Of every way to group the pictures of one question."""
     return [
-        (f"{what.removeprefix(task + ' by ')}: {who}",
+        (f"{what.removeprefix(task + ' by ')}: {who} ({group['n'][who]})",
          {name: _group_cell(model["groups"][what], who) for name, model in report["models"].items()})
         for what, group in report["groups"].items() if what.startswith(f"{task} by ") for who in group["accuracy"]
     ]  # fmt: skip

@@ -24,7 +24,7 @@ import yaml
 from facellm.core.policy import RESEARCH_ENV, judge
 from facellm.core.prompt import choice_keys
 from facellm_training.evaluate.items import EvaluationError, Item, closed_item
-from facellm_training.evaluate.labelled import SEPARATOR, Labelled
+from facellm_training.evaluate.labelled import SEPARATOR, UNKNOWN, Labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def read_sheet_items(sheet: Sheet, images: Path, labels: Path) -> Labelled:
     for row in rows:
         # The same path for all questions about a picture: it is then read and encoded once.
         pictures = (images / (row[sheet.file] or ""),)
-        groups = {name: row[name] or "unknown" for name in sheet.groups}
+        groups = {name: row[name] or UNKNOWN for name in sheet.groups}
         for question in sheet.questions:
             name = f"{row[sheet.file]}{SEPARATOR}{question.id}"
             label = (row[question.column] or "").strip()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from facellm.core.faces import RgbImage
 from facellm_training.evaluate.backends import CONCLUDE, file_sha256, log_softmax, one_tile, tile_rule
 from facellm_training.evaluate.items import EvaluationError, Item, ItemRefused
 from facellm_training.evaluate.journal import Reply
+from facellm_training.lora.faults import is_lost_device
 
 
 class TransformersBackend:
@@ -26,12 +28,7 @@ class TransformersBackend:
         import torch
         from transformers import AutoTokenizer, InternVLForConditionalGeneration
 
-        config = _read(folder / "config.json")
-        if config.get("model_type") != "internvl":
-            raise EvaluationError(
-                f"{folder} holds a {config.get('model_type')} checkpoint, not InternVL in the -hf layout.",
-                "Convert it and give the GGUF folder instead.",
-            )
+        check_folder(folder)
         self._folder, self._torch = folder, torch
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._dtype = torch.bfloat16 if self._device.startswith("cuda") else torch.float32
@@ -40,7 +37,8 @@ class TransformersBackend:
             self._model = InternVLForConditionalGeneration.from_pretrained(folder, dtype=self._dtype)
         except (OSError, ValueError, KeyError) as error:
             raise EvaluationError(f"{folder} cannot be loaded: {error}", "Check that it is whole.") from error
-        self._model.to(self._device).eval()
+        with self._device_faults("with the model alone"):
+            self._model.to(self._device).eval()
         self._tile = int(self._model.config.vision_config.image_size[0])
         picture = self._tokenizer.convert_ids_to_tokens(self._model.config.image_token_id)
         self._picture, self._slot = picture, f"<img>{picture * self._model.config.image_seq_length}</img>"
@@ -62,12 +60,25 @@ class TransformersBackend:
     def answer(self, pictures: Sequence[RgbImage], items: Sequence[Item]) -> list[Reply]:
         tiles = np.stack(one_tile(pictures, self._tile)).astype(np.float32) / 255
         values = self._torch.from_numpy(((tiles - self._mean) / self._std).transpose(0, 3, 1, 2).copy())
+        with self._device_faults("with a single question"), self._torch.inference_mode():
+            return [self._one(values.to(self._device, self._dtype), item) for item in items]
+
+    @contextmanager
+    def _device_faults(self, when: str) -> Iterator[None]:
+        """A card that is full or gone, as a sentence."""
         try:
-            with self._torch.inference_mode():
-                return [self._one(values.to(self._device, self._dtype), item) for item in items]
-        except self._torch.cuda.OutOfMemoryError as error:
+            yield
+        except self._torch.OutOfMemoryError as error:
             raise EvaluationError(
-                "The GPU's memory ran out with a single question.", "Free it, take a smaller model, or a GGUF of this."
+                f"The GPU's memory ran out {when}: there is no smaller batch.",
+                "Free it, take a smaller model, or a GGUF of this. All earlier answers are kept.",
+            ) from error
+        except RuntimeError as error:
+            if not is_lost_device(error):
+                raise
+            raise EvaluationError(
+                f"The GPU does not answer any more: {str(error).splitlines()[0]}",
+                "All earlier answers are kept; run the same command again to go on.",
             ) from error
 
     def _one(self, values: Any, item: Item) -> Reply:
@@ -127,6 +138,16 @@ class TransformersBackend:
         del self._model
         if self._device.startswith("cuda"):
             self._torch.cuda.empty_cache()
+
+
+def check_folder(folder: Path) -> None:
+    """Raises ``EvaluationError`` for a checkpoint of another architecture."""
+    kind = _read(folder / "config.json").get("model_type")
+    if kind != "internvl":
+        raise EvaluationError(
+            f"{folder} holds a {kind} checkpoint, not InternVL in the -hf layout.",
+            "Convert it and give the GGUF folder instead.",
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
