@@ -232,14 +232,16 @@ def _calibration_table(models: dict[str, Any]) -> Table:
         for task, error in model["ece"].items():
             pair = [fitted[key].get(task) for key in ("ece_before", "ece_after")]
             shown = ["–" if value is None else f"{value:.3f}" for value in (error, *pair)]
-            heat = f"{fitted['temperature']:.2f}" if fitted["temperature"] else "–"
+            heat = f"{fitted['temperature']:.2f} ({fitted['fitted_on']})" if fitted["temperature"] else "–"
             rows.append([name, task, shown[0], heat, *shown[1:]])
     note = f"The temperature is fitted on one picture in {FIT_EVERY}; before and after are measured on the others."
-    silent = {name: model["without_probabilities"] for name, model in models.items() if model["ece"] != {}}
+    silent = {name: model["without_probabilities"] for name, model in models.items() if model["calibration"]}
     note += "".join(
         f" {name}: {count} answers without probabilities are left out." for name, count in silent.items() if count
     )
-    return Table("Calibration error", ["model", "question", "all", "temperature", "before", "after"], rows, note)
+    return Table(
+        "Calibration error", ["model", "question", "all", "temperature (answers)", "before", "after"], rows, note
+    )
 
 
 def _group_table(models: dict[str, Any]) -> Table:
