@@ -92,7 +92,7 @@ def test_two_pictures_in_one_question(client: EngineClient, faces: tuple[RgbImag
     two, _, done_two = ask(client, AskRequest(faces[:2], DESCRIBE, max_tokens=4))
     assert two.image_tokens == 2 * one.image_tokens
     assert done_one.prompt.count("<image>") == 1
-    assert done_two.prompt.count("<image><image>\n") == 1
+    assert done_two.prompt.count("<image>\n<image>\n") == 1
 
 
 def test_the_prompt_is_the_chat_template_with_picture_history_and_question(

@@ -43,7 +43,7 @@ def rendered(source: str, pictures: int, history: tuple[Turn, ...] = HISTORY) ->
 
 def test_pictures_stand_first_in_the_first_turn() -> None:
     assert rendered(CHATML, 2) == (
-        "<|im_start|>user\n<image><image>\nWho?<|im_end|>\n<|im_start|>assistant\nSomebody.<|im_end|>\n"
+        "<|im_start|>user\n<image>\n<image>\nWho?<|im_end|>\n<|im_start|>assistant\nSomebody.<|im_end|>\n"
         "<|im_start|>user\nAnd where?<|im_end|>\n<|im_start|>assistant\n"
     )
 

@@ -64,7 +64,7 @@ class ChatTemplate:
         self._names = {"bos_token": bos, "eos_token": eos, "add_generation_prompt": True, "enable_thinking": False}
 
     def compose(self, question: str, history: Sequence[Turn], pictures: int, system: str = "") -> list[Piece]:
-        """The conversation as pieces in order; the pictures stand first in the first user turn, then a line end.
+        """The conversation as pieces in order; the pictures stand first in the first user turn, a line end after each.
 
         Raises ``BadModel`` when the template cannot be rendered or leaves something out.
         """
@@ -99,7 +99,8 @@ def as_text(pieces: Sequence[Piece]) -> str:
 def _ways(texts: int, pictures: int, system: bool) -> list[list[tuple[str, str]]]:
     """Roles and contents of the messages. Templates without a system message take that text before the question."""
     marks = [f"{_TEXT}{index}{_TEXT}" for index in range(texts)]
-    images = "".join(f"{_IMAGE}{index}{_IMAGE}" for index in range(pictures)) + ("\n" if pictures else "")
+    # As InternVL's own template and our training do it: a line end after each picture.
+    images = "".join(f"{_IMAGE}{index}{_IMAGE}\n" for index in range(pictures))
     spoken = marks[1:] if system else marks
     turns = [("assistant" if index % 2 else "user", mark) for index, mark in enumerate(spoken)]
     first, later = turns[0][1], turns[1:]

@@ -75,15 +75,17 @@ def test_a_checkpoint_answers_as_its_gguf_does(pictures: list[RgbImage], tmp_pat
     checkpoints.internvl(tmp_path / "checkpoint")
     convert(Order(tmp_path / "checkpoint", tmp_path / "pair", "F32", "F32"), lambda *_: None)
     gguf = GgufBackend(read_package(tmp_path / "pair"), OPTIONS)
+    torch = TransformersBackend(tmp_path / "checkpoint", "cpu")
+    asked = [item(tokens=6), item(keys=("yes", "no")), item(tokens=6, think=True)]
     try:
-        there = gguf.answer(pictures[:1], [item(tokens=6), item(keys=("yes", "no"))])
+        for shown in (pictures[:1], [*pictures, pictures[0]]):  # several pictures are laid out alike, too
+            there, here = gguf.answer(shown, asked), torch.answer(shown, asked)
+            for one, other in zip(here, there, strict=True):
+                assert one.logprobs == pytest.approx(other.logprobs, abs=0.03)  # the KV state is F16 there
+                assert one.text == other.text
     finally:
         gguf.close()
-    torch = TransformersBackend(tmp_path / "checkpoint", "cpu")
-    here = torch.answer(pictures[:1], [item(tokens=6), item(keys=("yes", "no"))])
-    for one, other in zip(here, there, strict=True):
-        assert one.logprobs == pytest.approx(other.logprobs, abs=0.03)  # the KV state is F16 there
-    assert here[0].text == there[0].text
+    here = torch.answer(pictures[:1], asked)
     assert torch.settings["weights_sha256"] and torch.settings["tiles"] == gguf.settings["tiles"]
     blind = torch.answer([np.zeros((112, 112, 3), np.uint8)], [item()])[0]
     assert blind.logprobs != pytest.approx(here[0].logprobs, abs=1e-3)  # the picture matters

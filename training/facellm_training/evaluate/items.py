@@ -21,6 +21,10 @@ from facellm.vision.decode import load_photo, photo_from_bytes
 Picture: TypeAlias = Path | bytes | NDArray[np.uint8]
 
 
+#: How several pictures are put before the question; answers to another layout are not taken for answers to this one.
+LAYOUT = "a line end after each picture"
+
+
 class EvaluationError(FaceLLMError):
     """What is to be evaluated cannot be: the data, the sheet or the model is not what it must be."""
 
@@ -52,7 +56,7 @@ class Item:
     def digest(self) -> str:
         """Changes with everything that could change the answer; of a picture's file the name and the size count."""
         seen = [_mark(picture) for picture in self.pictures]
-        whole = json.dumps([self.prompt, self.keys, self.max_tokens, self.think, seen])
+        whole = json.dumps([self.prompt, self.keys, self.max_tokens, self.think, seen] + [LAYOUT] * (len(seen) > 1))
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 

@@ -50,7 +50,9 @@ class Journal:
                     "(model TEXT, item TEXT, digest TEXT, reply TEXT, PRIMARY KEY (model, item, digest))"
                 )
         except sqlite3.Error as error:
-            raise JournalError(f"{path} cannot be used as a journal: {error}.", "Free some space, or choose another --out.") from error
+            raise JournalError(
+                f"{path} cannot be used as a journal: {error}.", "Free some space, or choose another --out."
+            ) from error
 
     def model(self, settings: Mapping[str, Any]) -> str:
         """The key under which a model's answers lie: everything of ``settings`` that can change one."""
