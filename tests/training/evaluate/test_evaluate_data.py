@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -114,6 +115,20 @@ def test_answers_belong_to_one_model_and_one_wording(tmp_path: Path) -> None:
         assert journal.model({"llm": "1", "device": "another machine"}) == one
         assert journal.replies(one, [item("i")]) == {"i": reply}
         assert not journal.replies(one, [item("i", "asked differently")]) and not journal.replies(other, [item("i")])
+
+
+def test_a_picture_that_was_replaced_is_asked_about_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    asked = Item("i", (path,), "?", ("A", "B"), ("a", "b"), 0, "t")
+    missing = asked.digest()
+    path.write_bytes(b"one")
+    first = asked.digest()
+    path.write_bytes(b"two")  # the same name and size
+    os.utime(path, ns=(1, 1))
+    assert len({missing, first, asked.digest()}) == 3
+    path.write_bytes(b"one")
+    os.utime(path, ns=(2, 2))
+    assert asked.digest() == first
 
 
 _FILL = """

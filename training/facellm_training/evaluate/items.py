@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -54,7 +55,7 @@ class Item:
     think: bool = False
 
     def digest(self) -> str:
-        """Changes with everything that could change the answer; of a picture's file the name and the size count."""
+        """Changes with everything that could change the answer, the pictures' content included."""
         seen = [_mark(picture) for picture in self.pictures]
         whole = json.dumps([self.prompt, self.keys, self.max_tokens, self.think, seen] + [LAYOUT] * (len(seen) > 1))
         return hashlib.sha256(whole.encode()).hexdigest()[:32]
@@ -81,7 +82,17 @@ def load_picture(picture: Picture) -> RgbImage:
 
 def _mark(picture: Picture) -> str:
     if isinstance(picture, Path):
-        size = picture.stat().st_size if picture.exists() else 0
-        return f"{picture.name}:{size}"
+        try:
+            found = picture.stat()
+            return _content(picture, found.st_size, found.st_mtime_ns)
+        except OSError:
+            return ""
     data = picture if isinstance(picture, bytes) else picture.tobytes()
     return hashlib.sha256(data).hexdigest()
+
+
+@lru_cache(maxsize=65536)
+def _content(path: Path, size: int, changed: int) -> str:  # noqa: ARG001 - tell one content from the next
+    """Of a file that many questions are about, computed once."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

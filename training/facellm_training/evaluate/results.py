@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Results:
     @property
     def settings(self) -> dict[str, Any]:
         models = {answers.name: answers.settings for answers in self.asked.models}
-        return {"evaluation": self.about | {"machine": platform.machine()}, "models": models}
+        return {"evaluation": self.about | {"machine": platform.machine(), "facellm": _version()}, "models": models}
 
     @property
     def skipped(self) -> dict[str, int]:
@@ -82,6 +83,14 @@ def write_results(results: Results, out: Path) -> None:
             f"The results cannot be written: {error.strerror or error}.",
             "Every answer is kept. Free some space and run the same command again.",
         ) from error
+
+
+def _version() -> str:
+    """Of this program; "" where it runs from its sources without being installed."""
+    try:
+        return version("facellm")
+    except PackageNotFoundError:
+        return ""
 
 
 def _replace(path: Path, data: bytes) -> None:
