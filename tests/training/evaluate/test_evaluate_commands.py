@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ def test_the_page_is_whole_in_itself_and_shows_mistakes(benchmark: tuple[Path, d
     assert wrong and page.count("<figure>") == 2 * len(wrong)
     shown = re.findall(r'<figure><img alt="" src="data:image/jpeg;base64,([^"]+)"', page)
     assert Image.open(io.BytesIO(base64.b64decode(shown[0]))).size[0] <= 128
+    assert all(escape(row["prompt"][-1500:]) in page for row in wrong)  # an answer says little without its question
     assert "unreadable picture" in page and "Between models" in page
     text = (benchmark[0] / "report.md").read_text()
     assert "| overall | 7 |" in text and "Not the whole benchmark: 7 of 5000" in text and "base64" not in text

@@ -22,6 +22,8 @@ from facellm_training.evaluate.tables import Table
 THUMB = 128
 #: Mistakes shown of each model.
 WORST = 12
+#: Characters of a question shown with a mistake, from its end: before that a tools' description stands.
+LONGEST = 1500
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}
@@ -32,6 +34,7 @@ img.plot{max-width:100%;display:inline-block;vertical-align:top;margin:.4rem .4r
 .mistakes{display:grid;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));gap:.8rem}
 .mistakes figure{margin:0;padding:.6rem;border:1px solid #dde1e6;border-radius:6px;font-size:13px}
 .mistakes figcaption{overflow-wrap:anywhere}
+.mistakes details{white-space:pre-wrap;color:#57606a}
 .mistakes img{max-width:128px;max-height:128px;margin-right:4px}
 pre{background:#f4f6f8;padding:.8rem;overflow-x:auto;font-size:12px}
 """
@@ -90,7 +93,8 @@ def _figure(mistake: Mistake) -> str:
     pictures = "".join(f'<img alt="" src="{url}">' for url in map(_thumb, item.pictures) if url)
     sure = "" if mistake.sure is None else f", {100 * mistake.sure:.0f} % sure"
     said = f"said <b>{escape(mistake.said)}</b>{sure}; label: <b>{escape(item.options[item.right])}</b>"
-    return f"<figure>{pictures}<figcaption>{escape(item.task)}: {said}<br>{escape(item.id)}</figcaption></figure>"
+    asked = f"<details><summary>{escape(item.id)}</summary>{escape(item.prompt[-LONGEST:])}</details>"
+    return f"<figure>{pictures}<figcaption>{escape(item.task)}: {said}{asked}</figcaption></figure>"
 
 
 def _thumb(picture: Picture) -> str:
