@@ -185,7 +185,7 @@ def prepared(options: argparse.Namespace, folder: Path) -> Session:
     import torch
     from accelerate import Accelerator
 
-    from facellm_training.lora import model
+    from facellm_training.lora import bases, model
     from facellm_training.lora.corpus import Corpus
     from facellm_training.lora.corpus import Part as Conversations
     from facellm_training.lora.images import Tiles, cached
@@ -205,7 +205,7 @@ def prepared(options: argparse.Namespace, folder: Path) -> Session:
     optim = optimiser(tuned, recipe, accelerator.device)
     tuned, optim = accelerator.prepare(tuned, optim)
     side = 112 if options.small else 448
-    shape = model.Geometry(side, (side // 28) ** 2, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    shape = bases.Geometry(side, (side // 28) ** 2, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     train = conversations(recipe, folder, shape.tokens, base.config.text_config.vocab_size)
     tiles = cached(train.images, side, folder / "cache", _quiet) if recipe.data.image_cache else Tiles(side)
     corpus = Corpus(train, Conversations(), [], {}, "")  # type: ignore[arg-type]

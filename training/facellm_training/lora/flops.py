@@ -53,15 +53,16 @@ class Work:
 
 
 def work(model: Any) -> Work:
-    """For PEFT's model around an InternVL checkpoint; weights in 4 bits are not counted right."""
+    """For PEFT's model; weights in 4 bits are not counted right."""
     config = model.get_base_model().config
     vision, text = config.vision_config, config.text_config
     counts = _matrices(model)
     back = _passes(counts)
-    patches = (vision.image_size[0] // vision.patch_size[0]) * (vision.image_size[1] // vision.patch_size[1])
+    side, patch = (value if isinstance(value, int) else value[0] for value in (vision.image_size, vision.patch_size))
+    patches = (side // patch) ** 2
     tokens = round(patches * config.downsample_ratio**2)
     width = text.num_attention_heads * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
-    stem = 2 * patches * vision.hidden_size * 3 * vision.patch_size[0] * vision.patch_size[1]
+    stem = 2 * patches * vision.hidden_size * 3 * patch**2
     attention = 4 * (patches + 1) ** 2 * vision.hidden_size * vision.num_hidden_layers
     tower = _matmuls(counts["image_tower"], back["image_tower"]) * (patches + 1) + stem
     picture = tower + attention * (3 if back["image_tower"] else 1)

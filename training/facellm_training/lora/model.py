@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,85 +10,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import modeling_utils
+from transformers.modeling_layers import GradientCheckpointingLayer
 
-from facellm.core.errors import FaceLLMError
+from facellm_training.lora.bases import BaseError, Geometry, kind_of
 from facellm_training.lora.collate import Batch
 from facellm_training.lora.recipe import LoraRecipe, Part, Projector
 
-ARCHITECTURE = "InternVLForConditionalGeneration"
 #: Prefix of each part's modules in transformers' model.
 PARTS = {
     "language": "model.language_model",
     "image_tower": "model.vision_tower",
     "projector": "model.multi_modal_projector",
 }
-#: The linear layers of each part, which LoRA is put on.
+#: The linear layers of each part, which LoRA is put on: InternVL's names and the nano's.
 _LINEAR = {
     "language": "q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj",
-    "image_tower": "q_proj|k_proj|v_proj|projection_layer|fc1|fc2",
-    "projector": "linear_1|linear_2",
+    "image_tower": "q_proj|k_proj|v_proj|projection_layer|out_proj|fc1|fc2",
+    "projector": "linear_1|linear_2|fc1|fc2",
 }
 #: Whether transformers takes a mask of the places that the head is wanted for; older ones take a list for all rows.
 _BY_MASK = hasattr(modeling_utils, "slice_logits_to_keep")
-_IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-
-
-class BaseError(FaceLLMError):
-    """A base checkpoint that cannot be trained, or a way of training that this machine cannot do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """``side``: of the tile, pixels. ``tokens``: that a picture becomes. ``mean`` and ``std``: of RGB in 0…1."""
-
-    side: int
-    tokens: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-def geometry(folder: Path) -> Geometry:
-    """What the checkpoint in ``folder`` makes of a picture. Raises ``BaseError`` for another kind of checkpoint."""
-    config = _json(folder / "config.json")
-    architecture = str((config.get("architectures") or ["none"])[0])
-    if architecture != ARCHITECTURE:
-        raise BaseError(
-            f"The base is a {architecture}; LoRA training takes {ARCHITECTURE}, the -hf layout.",
-            _HINTS.get(architecture, ""),
-        )
-    vision = config["vision_config"]
-    side, patch = (_first(vision[key]) for key in ("image_size", "patch_size"))
-    tokens = round((side // patch * float(config.get("downsample_ratio", 0.5))) ** 2)
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        about = _json(folder / name) if (folder / name).is_file() else {}
-        about = about.get("image_processor", about)
-        if "image_mean" in about:
-            return Geometry(side, tokens, tuple(about["image_mean"]), tuple(about["image_std"]))
-    return Geometry(side, tokens, *map(tuple, _IMAGENET))
-
-
-_HINTS = {
-    "InternVLChatModel": "This is OpenGVLab's own layout: take the checkpoint of the same name that ends in -hf.",
-    "FaceLLMNanoForConditionalGeneration": "The embedded model has a recipe of its own: training/recipes/nano.yaml.",
-}
-
-
-def _first(value: Any) -> int:
-    return int(value[0] if isinstance(value, list) else value)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise BaseError(f"{path} cannot be read: {error}.", "Is the base's folder whole?") from error
-    return found
 
 
 def load_base(folder: Path, recipe: LoraRecipe, device: torch.device) -> nn.Module:
     """The frozen base on the processor's side, in the type that it computes in. Raises ``BaseError``."""
-    import transformers
-
     options: dict[str, Any] = {
         "dtype": torch.bfloat16 if recipe.speed.precision == "bf16" else torch.float32,
         "attn_implementation": attention(recipe.speed.attention, device),
@@ -98,10 +41,16 @@ def load_base(folder: Path, recipe: LoraRecipe, device: torch.device) -> nn.Modu
     if recipe.speed.four_bits:
         options["quantization_config"] = _four_bits(device)
         options["device_map"] = {"": device}
+    load = kind_of(folder).load
     try:
-        model = transformers.InternVLForConditionalGeneration.from_pretrained(folder, **options)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        model, found = load(folder, output_loading_info=True, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise BaseError(f"The base {folder.name} cannot be loaded: {error}", "Is its folder whole?") from error
+    missing = sorted(found["missing_keys"])
+    if missing:  # transformers draws them at random
+        raise BaseError(
+            f"The base {folder.name} lacks {len(missing)} weights, {missing[0]} among them.", "Fetch it anew."
+        )
     model.requires_grad_(False)
     model.config.use_cache = False
     return model
@@ -173,10 +122,10 @@ def checkpointed(model: Any) -> None:
 def compile_blocks(model: Any) -> None:
     """Have PyTorch write the blocks of tower and language model as few kernels; how many pictures there are varies."""
     inner = model.get_base_model().model
-    for block in inner.language_model.layers:
-        block.compile(dynamic=False)
-    for block in inner.vision_tower.encoder.layer:
-        block.compile(dynamic=True)
+    for part, dynamic in ((inner.language_model, False), (inner.vision_tower, True)):
+        for block in part.modules():
+            if isinstance(block, GradientCheckpointingLayer):  # transformers' mark of a block
+                block.compile(dynamic=dynamic)
 
 
 class Normaliser:

@@ -10,6 +10,8 @@ from typing import Any
 from facellm_training.recipe import RecipeError, as_settings, check_one_of, check_positive, read_yaml
 
 KIND = "lora"
+#: As ``base``: the embedded model.
+NANO = "nano"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ class Release:
 @dataclass(frozen=True, slots=True)
 class LoraRecipe:
     """A whole run. Relative paths are relative to the working directory. ``base``: a folder with a checkpoint in the
-    ``-hf`` layout, or its hub id. ``save_every``: steps between two states that a killed run goes on from."""
+    ``-hf`` layout or the nano's, or a hub id, or "nano" for the embedded model. ``save_every``: steps between two
+    states that a killed run goes on from."""
 
     base: str
     out: Path

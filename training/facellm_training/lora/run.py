@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from facellm_converters.checkpoint.source import resolve
-from facellm_training.lora import images, model, state
+from facellm_training.lora import bases, images, model, state
 from facellm_training.lora.conversations import locate, write_conversations
 from facellm_training.lora.corpus import Corpus, read_corpus
 from facellm_training.lora.loop import run
 from facellm_training.lora.optimiser import optimiser
-from facellm_training.lora.recipe import LoraRecipe
+from facellm_training.lora.recipe import NANO, LoraRecipe
 from facellm_training.lora.record import record
 from facellm_training.lora.report import write_report
 from facellm_training.lora.session import Session
@@ -60,10 +59,10 @@ def prepare(recipe: LoraRecipe, tell: Tell) -> Session:
     recipe.out.mkdir(parents=True, exist_ok=True)
     locate(recipe.data.path, recipe.data.name)  # before a base of gigabytes is fetched
     with accelerator.main_process_first():
-        base = resolve(recipe.base, revision=recipe.revision or None, cache=None, tell=percent(say))
-    shape = model.geometry(base)
+        base = bases.located(recipe, percent(say), say)
+    shape = bases.geometry(base)
     tokenizer = _tokenizer(base)
-    template = Template(tokenizer, shape.tokens, recipe.data.max_tokens)
+    template = Template(tokenizer, shape.tokens, recipe.data.max_tokens, bases.kind_of(base).marks)
     corpus = read_corpus(recipe.data, template, recipe.evaluation.items, recipe.optimiser.seed, say)
     with accelerator.main_process_first():
         tiles = _tiles(recipe, corpus, shape.side, say)
@@ -74,8 +73,13 @@ def prepare(recipe: LoraRecipe, tell: Tell) -> Session:
     return Session(
         recipe, accelerator, tuned, optim, model.Normaliser(shape, accelerator.device, dtype), corpus, tiles,
         int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id),
-        recipe.identity() | {"data": corpus.digest}, say,
+        recipe.identity() | {"data": corpus.digest} | _version(recipe, base), say,
     )  # fmt: skip
+
+
+def _version(recipe: LoraRecipe, base: Path) -> dict[str, str]:
+    """Which embedded model: another version of this program may bring another one."""
+    return {"base": base.name} if recipe.base == NANO else {}
 
 
 def _tuned(base: Path, recipe: LoraRecipe, device: torch.device) -> Any:
@@ -93,7 +97,7 @@ def _tokenizer(base: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(base)
     except (OSError, ValueError) as error:
-        raise model.BaseError(f"The base's tokenizer cannot be loaded: {error}", "Is its folder whole?") from error
+        raise bases.BaseError(f"The base's tokenizer cannot be loaded: {error}", "Is its folder whole?") from error
 
 
 def _tiles(recipe: LoraRecipe, corpus: Corpus, side: int, say: Tell) -> images.Tiles:

@@ -11,8 +11,19 @@ from numpy.typing import NDArray
 from facellm.core.prompt import choice_keys
 from facellm_training.lora.conversations import IMAGE, Conversation, DataError
 
-#: InternVL's tokens around and in a picture.
-BEGIN, CONTEXT, END = "<img>", "<IMG_CONTEXT>", "</img>"
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """A picture in a prompt: ``place`` for each of its tokens, between ``begin`` and ``end``, which may be empty; then
+    a line end."""
+
+    begin: str
+    place: str
+    end: str
+
+
+#: What the -hf templates write.
+INTERN_MARKS = Marks("<img>", "<IMG_CONTEXT>", "</img>")
 #: As a label: no loss.
 SILENT = -100
 
@@ -52,18 +63,19 @@ class Closed:
 class Template:
     """Renders for one checkpoint. ``image_tokens``: a picture's, 256 for 448 px in patches of 14 shuffled 2×2."""
 
-    def __init__(self, tokenizer: Any, image_tokens: int, max_tokens: int) -> None:
-        """Raises ``DataError`` where the tokenizer has no chat template or none of InternVL's image tokens."""
+    def __init__(self, tokenizer: Any, image_tokens: int, max_tokens: int, marks: Marks = INTERN_MARKS) -> None:
+        """Raises ``DataError`` where the tokenizer has no chat template or lacks a token of ``marks``."""
         if not tokenizer.chat_template:
             raise DataError("The checkpoint has no chat template.", "Take its folder whole, chat_template.jinja too.")
-        self.tokenizer, self.image_tokens, self.max_tokens = tokenizer, image_tokens, max_tokens
-        known = tokenizer.get_vocab()
-        missing = [text for text in (BEGIN, CONTEXT, END) if text not in known]
+        self.tokenizer, self.image_tokens, self.max_tokens, self.marks = tokenizer, image_tokens, max_tokens, marks
+        known, special = tokenizer.get_vocab(), [text for text in (marks.begin, marks.place, marks.end) if text]
+        missing = [text for text in special if text not in known]
         if missing:
-            raise DataError(f"The checkpoint's tokenizer lacks {', '.join(missing)}; InternVL's have them.")
-        self.context = int(known[CONTEXT])
+            raise DataError(f"The checkpoint's tokenizer lacks {', '.join(missing)}; others of its kind have them.")
+        self.context = int(known[marks.place])
         self.ends = {int(tokenizer.eos_token_id), *(int(known[text]) for text in ("<|im_end|>",) if text in known)}
-        self._control = [str(text) for text in tokenizer.all_special_tokens] + [BEGIN, CONTEXT, END]
+        control = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+        self._control = [*map(str, tokenizer.all_special_tokens), *control, *special]
 
     def encode(self, conversation: Conversation) -> Encoded:
         """Loss is on every answer and the token that ends it; questions, pictures and the template carry none.
@@ -120,11 +132,12 @@ class Template:
         control = next((token for token in self._control if token and token in text), None)
         if control is not None:
             raise DataError(f"Conversation {where} holds the control token {control} as text.")
-        # What the -hf templates write for a picture; a line break that the data has already is not doubled.
-        return text.replace(f"{IMAGE}\n", IMAGE).replace(IMAGE, f"{CONTEXT}\n")
+        # A line break that the data has already is not doubled.
+        return text.replace(f"{IMAGE}\n", IMAGE).replace(IMAGE, f"{self.marks.place}\n")
 
     def _ids(self, text: str) -> list[int]:
-        whole = text.replace(CONTEXT, BEGIN + CONTEXT * self.image_tokens + END)
+        marks = self.marks
+        whole = text.replace(marks.place, marks.begin + marks.place * self.image_tokens + marks.end)
         return list(self.tokenizer(whole, add_special_tokens=False)["input_ids"])
 
     def _labels(self, part: list[int]) -> Ids:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,20 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from facellm.core.errors import FaceLLMError
+from facellm.models.filelock import locked
 from facellm.models.nano import clip_onnx, smollm2
 from facellm.models.nano.deltas import Deltas, read_deltas
 from facellm.models.nano.gguf_files import CHAT_TEMPLATE
 from facellm.models.nano.merged import merged_language, merged_tower, rotary_heads
-from facellm.models.nano.pair import DELTAS, LANGUAGE_ASSET, TOWER_ASSET
-from facellm.models.store import AssetStore
+from facellm.models.nano.pair import DELTAS, LANGUAGE_ASSET, NAME, TOWER_ASSET, pair_id
+from facellm.models.nano.tensor_parts import content_sha256
+from facellm.models.store import HOME_ENV, AssetStore
 from facellm_training.nano.checkpoint_files import config_json, preprocessor_json, readme
 from facellm_training.nano.checkpoint_tokenizer import tokenizer_files
 
 #: Bytes of all files, and some room.
 SPACE = 900 << 20
+_WORK = ".checkpoint-"
 
 _MODULE = {short: name for name, short in smollm2.GGUF_NAME.items()} | {
     "attn_norm": "input_layernorm",
@@ -76,10 +79,31 @@ def write_checkpoint(folder: Path, store: AssetStore, deltas: Path = DELTAS, *, 
     return folder
 
 
+def kept_checkpoint(store: AssetStore, tell: Callable[[str], None]) -> Path:
+    """The folder of the shipped model's checkpoint below the store's; made at the first call, then taken as it is.
+
+    Its name holds the pair's id, so that a program with other weights makes its own. Raises as ``write_checkpoint``.
+    """
+    folder = store.root / "checkpoints" / f"{NAME}-{pair_id(store, content_sha256(DELTAS))}"
+    try:
+        with locked(folder.with_name(f".{folder.name}.lock")):
+            if not (folder / "config.json").is_file():
+                for left in folder.glob(f"{_WORK}*"):  # by a process that was killed
+                    shutil.rmtree(left, ignore_errors=True)
+                tell(f"Writing the embedded model as a checkpoint to {folder} (861 MB, once)")
+                write_checkpoint(folder, store)
+    except OSError as error:
+        raise CheckpointNotWritten(
+            f"{folder.parent} cannot be written to: {error.strerror or error}.",
+            f"Mend its permissions, or set {HOME_ENV} to another folder.",
+        ) from error
+    return folder
+
+
 def _publish(folder: Path, weights: dict[str, NDArray[np.float32]], texts: dict[str, str]) -> None:
     """Filled in a folder of its own; config.json, without which it is no checkpoint, goes first and comes last."""
     folder.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".checkpoint-", dir=folder))
+    work = Path(tempfile.mkdtemp(prefix=_WORK, dir=folder))
     try:
         if shutil.disk_usage(folder).free < SPACE:
             raise OSError(f"less than {SPACE >> 20} MB are free")

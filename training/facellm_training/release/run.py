@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facellm.core.errors import FaceLLMError
-from facellm_converters.checkpoint.source import resolve
 from facellm_converters.convert import TEXT_KINDS
 from facellm_training.evaluate import asking
+from facellm_training.lora.bases import located
 from facellm_training.lora.recipe import LoraRecipe
 from facellm_training.lora.report import RECORD
 from facellm_training.lora.run import HELD_OUT, train_lora
+from facellm_training.progress import percent
 from facellm_training.recipe import RecipeError
 from facellm_training.release.card import model_card, summary
 from facellm_training.release.measured import BASE, Measured, check_data, measure
@@ -47,7 +48,7 @@ def release(recipe: LoraRecipe, name: str, place: Callable[[str], Path], tell: T
     _check_kinds(recipe)
     check_data(recipe.release)
     adapter = train_lora(recipe, tell)
-    base = resolve(recipe.base, revision=recipe.revision or None, cache=None, tell=lambda *_: None)
+    base = located(recipe, percent(tell), tell)
     inside = recipe.out / FOLDER
     pairs = [make_pair(wanted, inside, tell) for wanted in _wanted(recipe, name, base, adapter, place)]
     _check_equal(recipe, name, pairs)
