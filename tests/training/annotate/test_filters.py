@@ -47,6 +47,16 @@ def test_refusals(text: str) -> None:
         "She is labelled as female and has dark hair.",
         "You told me that this is a woman with long hair.",
         "The face fits the age bin well enough.",
+        "The woman, who is known to be between 20 and 29 years old, smiles.",
+        "Knowing that the person is an adult, the skin looks smooth.",
+        "The face fits the described age range of 20 to 29 years.",
+        "Without revealing the label, the woman looks young.",
+        "The age category of the woman shows in light lines.",
+        "The woman, already identified as an adult, smiles broadly.",
+        "The person was described as a woman; her hair is brown.",
+        "Per your note, this is a woman with brown hair.",
+        "The pre-specified attributes suggest a woman.",
+        "The picture shows the person mentioned, a young woman.",
     ],
 )
 def test_answers_that_betray_the_labels(text: str) -> None:
@@ -137,6 +147,12 @@ def test_colours_of_things_are_no_ethnicity() -> None:
 def test_feelings_are_no_visible_expression() -> None:
     assert reason("The woman is happy and feels at ease.") == "felt emotion"
     assert reason("The woman shows a happy expression with raised cheeks.") == ""
+    assert reason("The woman is happy-looking, with a broad smile.") == ""
+
+
+def test_words_that_look_like_a_betrayal_are_kept() -> None:
+    assert reason("The woman wears a labelled name tag on her shirt and smiles.") == ""
+    assert reason("Information about the right ear is hidden by the woman's hair.") == ""
 
 
 def test_short_cut_off_and_foreign_answers() -> None:
