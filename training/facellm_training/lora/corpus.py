@@ -30,10 +30,14 @@ class Part:
 
     conversations: list[Conversation] = field(default_factory=list)
     encoded: list[Encoded] = field(default_factory=list)
+    _lengths: list[int] = field(default_factory=list, repr=False)
 
     @property
     def lengths(self) -> list[int]:
-        return [len(one) for one in self.encoded]
+        """In tokens; counted once, for every step asks for them."""
+        if len(self._lengths) != len(self.encoded):
+            self._lengths = [len(one) for one in self.encoded]
+        return self._lengths
 
     @property
     def images(self) -> list[Path]:
