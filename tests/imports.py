@@ -16,6 +16,16 @@ def linked(package: ModelPackage, folder: Path) -> Path:
     return folder
 
 
+def put(package: ModelPackage, folder: Path, title: str = "") -> Path:
+    """The package under another name; links, not copies."""
+    folder.mkdir(parents=True)
+    for file in (package.llm, package.mmproj):
+        (folder / file.name).symlink_to(file.resolve())
+    if title:
+        (folder / "package.toml").write_text(f'title = "{title}"\n')
+    return folder
+
+
 def left(home: Path) -> list[str]:
     """Names in the model folder, hidden ones too."""
     models = home / "models"

@@ -25,21 +25,12 @@ from facellm.ui.presenters.studio import Studio
 from facellm.ui.tasks import InlineRunner
 from facellm.ui.window import MainWindow
 from facellm.vision.finder import FaceModels
+from tests.imports import put
 from tests.ui.conftest import ANSWER_MS, ONE_THREAD, PHOTO_MS, Make
 from tests.ui.driving import open_photo, wait_for_answers
 from tests.ui.test_missing import add_parts
 
 NANO, SECOND = "FaceLLM-nano (embedded)", "Second"
-
-
-def put(nano: ModelPackage, folder: Path, title: str = "") -> Path:
-    """The real nano as a package of another name."""
-    folder.mkdir(parents=True)
-    for file in (nano.llm, nano.mmproj):
-        (folder / file.name).symlink_to(file.resolve())
-    if title:
-        (folder / "package.toml").write_text(f'title = "{title}"\n')
-    return folder
 
 
 @pytest.fixture

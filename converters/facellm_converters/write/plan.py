@@ -9,6 +9,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 from numpy.typing import NDArray
 
+from facellm.models.nano.gguf_files import CLIP_NAMES
 from facellm.models.nano.merged import raw_kernel
 from facellm_converters.layouts.checkpoint import Checkpoint
 from facellm_converters.write.kinds import F16, F32, encode, fitting
@@ -49,16 +50,6 @@ _INTERN = {
     "attention.q_norm": "attn_q_norm",
     "attention.k_norm": "attn_k_norm",
     "attention.projection_layer": "attn_out",
-    "mlp.fc1": "ffn_up",
-    "mlp.fc2": "ffn_down",
-}
-_CLIP = {
-    "layer_norm1": "ln1",
-    "layer_norm2": "ln2",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.out_proj": "attn_out",
     "mlp.fc1": "ffn_up",
     "mlp.fc2": "ffn_down",
 }
@@ -123,7 +114,7 @@ def _vision_name(name: str, kind: str) -> str:
     _, _, stem, layer, *role = part.split(".")
     if end.startswith("lambda_"):
         return f"v.blk.{layer}.ls{end[-1]}.weight"
-    return f"v.blk.{layer}.{(_INTERN if stem == 'layer' else _CLIP)['.'.join(role)]}.{end}"
+    return f"v.blk.{layer}.{(_INTERN if stem == 'layer' else CLIP_NAMES)['.'.join(role)]}.{end}"
 
 
 def _intern_top(checkpoint: Checkpoint, kind: GGMLQuantizationType) -> Iterator[tuple[str, Piece]]:

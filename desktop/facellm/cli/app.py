@@ -25,8 +25,9 @@ from facellm.cli.importing import import_model
 from facellm.cli.inspect import inspect
 from facellm.cli.models import models_app
 from facellm.cli.output import show_error
+from facellm.cli.release import release
 from facellm.cli.serve import serve
-from facellm.cli.train import checkpoint, release, train
+from facellm.cli.train import checkpoint, train
 from facellm.cli.unexpected import as_error, wants_traceback
 from facellm.core.child import run_if_child
 

@@ -133,10 +133,10 @@ def portraits(
 def _run(models: list[str], out: Path | None, name: str, remote: bool) -> Run:
     from facellm_training.evaluate.run import Run
 
-    return Run(models, out or Path("runs") / "evaluate" / name, _Said(), remote)
+    return Run(models, out or Path("runs") / "evaluate" / name, Said(), remote)
 
 
-class _Said:
+class Said:
     """Progress on stderr: how far, and how long still."""
 
     def __init__(self) -> None:

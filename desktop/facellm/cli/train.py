@@ -64,26 +64,6 @@ def _train_lora(recipe: Path) -> None:
     typer.echo(f"Use it: {command('convert', settings.base)} --adapter {adapter} --quant Q8_0")
 
 
-def release(
-    recipe: Annotated[Path, typer.Argument(help="A LoRA recipe, for example training/recipes/facellm-1b.yaml.")],
-    name: Annotated[str, typer.Option(help="The models' name; without it, the recipe's.")] = "",
-    quant: Annotated[list[str] | None, typer.Option(help="Q8_0, Q4_K_M, …; may be repeated.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the models; without it, where models are found.")] = None,
-) -> None:
-    """Train, convert and compare: a recipe becomes models in the list. Training that is done is not done again."""
-    require_training("torch", "transformers", "peft", "accelerate", "tensorboard")
-    from facellm.models.store import AssetStore
-    from facellm_training.lora.recipe import read_recipe
-    from facellm_training.lora.release import release as run
-
-    where = out or AssetStore().models
-    title = name or recipe.stem
-    kinds = [each.upper() for each in quant or ("Q8_0", "Q4_K_M")]
-    for one in run(read_recipe(recipe), title, kinds, lambda model: where / model, typer.echo):
-        typer.echo(f"{one.quant}: {one.files.language}")
-    typer.echo(f"Ask it: {command('ask', 'PHOTO', 'QUESTION', '--model')} {where / f'{title}-{kinds[0].lower()}'}")
-
-
 def checkpoint(
     out: Annotated[Path, typer.Argument(help="Folder for the checkpoint, 861 MB.")],
     deltas: Annotated[Path | None, typer.Option(help="Trained deltas, instead of the ones shipped.")] = None,

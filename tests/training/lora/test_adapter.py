@@ -7,12 +7,8 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from facellm.cli.app import app
 from facellm.core.package import ModelPackage
-from facellm.models.packages import find_package
-from facellm.models.store import AssetStore
 from facellm_converters.convert import Order, convert
 from facellm_converters.equality.compare import compare_with
 from facellm_converters.lora.adapter import read_adapter
@@ -43,21 +39,6 @@ def test_a_trained_adapter_is_converted_and_answers_alike(made, recipe_file, one
     report = compare_with(made / kind, adapter, pair)
     assert report.equal, report.table()
     assert not compare_with(made / kind, None, pair).equal, "the adapter changes what the model answers"
-
-
-def test_a_release_trains_converts_compares_and_tells(recipe_file, one_thread, tmp_path) -> None:
-    recipe = recipe_file()
-    models = tmp_path / "models"
-    options = ["--name", "faces", "--quant", "q8_0", "--out", str(models)]
-    done = CliRunner().invoke(app, ["release", str(recipe), *options])
-    assert done.exit_code == 0, done.output
-    assert "Adapter: " not in done.output and f"Q8_0: {models / 'faces-q8_0'}" in done.output
-    package = find_package(str(models / "faces-q8_0"), AssetStore(tmp_path / "store"))
-    assert package.llm.is_file() and package.mmproj.is_file()
-    told = (tmp_path / "out" / "release.md").read_text()
-    assert "## Q8_0: equal within the limits of its kind" in told and "Held out, at the end: loss" in told
-    again = CliRunner().invoke(app, ["release", str(recipe), *options])
-    assert again.exit_code == 0 and "step 1 of" not in again.output
 
 
 def test_the_adapter_kept_is_the_best_one(recipe_file, one_thread, tmp_path, monkeypatch) -> None:

@@ -11,7 +11,7 @@ from facellm_training.evaluate.asking import Asked, Tell, ask_models
 from facellm_training.evaluate.backends import Backend, open_backend
 from facellm_training.evaluate.facexbench import MAX_TOKENS, Mode, read_facexbench
 from facellm_training.evaluate.facexbench_report import facexbench_report, facexbench_rows, facexbench_tables
-from facellm_training.evaluate.items import EvaluationError
+from facellm_training.evaluate.items import EvaluationError, Item
 from facellm_training.evaluate.labelled import FairFaceSource, Labelled, read_fairface_items
 from facellm_training.evaluate.labelled_report import labelled_report, labelled_tables
 from facellm_training.evaluate.plots import Cells, confusion_plot, reliability_plot, score_plot
@@ -58,7 +58,7 @@ def run_facexbench(run: Run, root: Path, mode: Mode = "zero-shot", limit: int | 
         seen[file] = seen.get(file, 0) + 1
         if limit is None or seen[file] <= limit:
             items.append(item)
-    asked = _ask(run, items, benchmark.skipped)
+    asked = ask_items(run, items, benchmark.skipped)
     report = facexbench_report(asked, benchmark, mode)
     about = {"benchmark": "FaceXBench", "root": str(root), "mode": mode, "limit": limit, "max_tokens": max_tokens}
     plots = [("scores", score_plot(facexbench_rows(report), f"FaceXBench, {mode}"))]
@@ -81,14 +81,15 @@ def run_sheet(run: Run, sheet: Path, images: Path, labels: Path) -> Results:
 
 
 def _run_labelled(run: Run, title: str, labelled: Labelled, about: dict[str, Any]) -> Results:
-    asked = _ask(run, labelled.items, labelled.skipped)
+    asked = ask_items(run, labelled.items, labelled.skipped)
     report = labelled_report(asked, labelled.ordinal)
     results = Results(title, asked, report, labelled_tables(report), _plots(asked, report, title), about)
     write_results(results, run.out)
     return results
 
 
-def _ask(run: Run, items: Sequence[Any], skipped: dict[str, str]) -> Asked:
+def ask_items(run: Run, items: Sequence[Item], skipped: dict[str, str]) -> Asked:
+    """Every item of every model of the run. Raises ``EvaluationError``, and what ``ask_models`` raises."""
     try:
         run.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

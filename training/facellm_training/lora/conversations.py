@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,17 @@ def read_conversations(path: Path, name: str = "") -> Found:
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return Found(conversations, faulty, digest)
+
+
+def write_conversations(path: Path, conversations: Sequence[Conversation]) -> None:
+    """As JSON lines that ``read_conversations`` reads; pictures by their whole path, for they stay where they are."""
+    rows = [
+        {"id": one.id, "images": [str(image.absolute()) for image in one.images],
+         "messages": [{"role": role, "content": text} for role, text in one.messages], "aspect": one.aspect,
+         "format": one.format, "choices": list(one.choices), "answer": one.answer}
+        for one in conversations
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
 def locate(path: Path, name: str = "") -> tuple[Path, Layout | None]:

@@ -101,6 +101,20 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """What ``facellm release`` makes of the adapter. ``quants``: the kinds to be offered. ``wide``: the kind in which
+    the base and the tuned model stand beside them in every table. ``fairface``: folder with FairFace's parquet,
+    ``facexbench``: FaceXBench's folder; without them the models are asked the held-out closed questions only.
+    ``limit``: pictures of FairFace, and questions of each FaceXBench file, at most."""
+
+    quants: list[str] = field(default_factory=lambda: ["Q8_0", "Q4_K_M"])
+    wide: str = "F16"
+    fairface: Path | None = None
+    facexbench: Path | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LoraRecipe:
     """A whole run. Relative paths are relative to the working directory. ``base``: a folder with a checkpoint in the
     ``-hf`` layout, or its hub id. ``save_every``: steps between two states that a killed run goes on from."""
@@ -116,6 +130,7 @@ class LoraRecipe:
     optimiser: Optimiser = field(default_factory=Optimiser)
     speed: Speed = field(default_factory=Speed)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    release: Release = field(default_factory=Release)
     save_every: int = 100
     threads: int | None = None
 
@@ -128,7 +143,7 @@ class LoraRecipe:
         """The settings that a run's numbers depend on, flat: a resumed run must have the same. What the data's settings
         select is compared itself, see ``Corpus.fingerprint``."""
         found = self.as_json()
-        for name in ("out", "save_every", "threads"):
+        for name in ("out", "save_every", "threads", "release"):
             del found[name]
         found["data"] = {"held_out": found["data"]["held_out"]}
         found["speed"] = {name: found["speed"][name] for name in ("precision", "four_bits")}

@@ -12,7 +12,7 @@ import torch
 
 from facellm_converters.checkpoint.source import resolve
 from facellm_training.lora import images, model, state
-from facellm_training.lora.conversations import locate
+from facellm_training.lora.conversations import locate, write_conversations
 from facellm_training.lora.corpus import Corpus, read_corpus
 from facellm_training.lora.loop import run
 from facellm_training.lora.optimiser import optimiser
@@ -21,16 +21,21 @@ from facellm_training.lora.record import record
 from facellm_training.lora.report import write_report
 from facellm_training.lora.session import Session
 from facellm_training.lora.template import Template
+from facellm_training.progress import percent
 from facellm_training.recipe import RecipeError
 
 Tell = Callable[[str], None]
+
+#: The closed questions that the run is measured by, for asking them of the finished models.
+HELD_OUT = "held_out.jsonl"
 
 
 def train_lora(recipe: LoraRecipe, tell: Tell = print) -> Path:
     """Run what is missing of the recipe; returns the adapter's folder, which ``facellm convert BASE --adapter`` takes.
 
     Below the recipe's ``out``: ``adapter``, ``state.pt``, ``metrics.jsonl``, ``tensorboard``, ``curves.png``,
-    ``report.md``, ``run.json``. Started by ``accelerate launch`` it runs on all devices that accelerate was told of.
+    ``report.md``, ``run.json``, ``held_out.jsonl``.
+    Started by ``accelerate launch`` it runs on all devices that accelerate was told of.
     Raises ``FaceLLMError`` with what happened; see ``loop.run`` for what is kept then.
     """
     session = prepare(recipe, tell)
@@ -39,6 +44,7 @@ def train_lora(recipe: LoraRecipe, tell: Tell = print) -> Path:
     if session.accelerator.is_main_process:
         about = record(recipe.as_json(), session.corpus.digest, session.accelerator.num_processes)
         write_report(session.out, about, progress, _counts(session), dict(session.corpus.dropped))
+        write_conversations(session.out / HELD_OUT, [one for one, _ in session.corpus.closed])
     session.accelerator.end_training()
     return adapter
 
@@ -55,7 +61,7 @@ def prepare(recipe: LoraRecipe, tell: Tell) -> Session:
     _made(recipe.out)
     locate(recipe.data.path, recipe.data.name)  # before a base of gigabytes is fetched
     with accelerator.main_process_first():
-        base = resolve(recipe.base, revision=recipe.revision or None, cache=None, tell=_percent(say))
+        base = resolve(recipe.base, revision=recipe.revision or None, cache=None, tell=percent(say))
     shape = model.geometry(base)
     tokenizer = _tokenizer(base)
     template = Template(tokenizer, shape.tokens, recipe.data.max_tokens)
@@ -134,16 +140,3 @@ def _counts(session: Session) -> dict[str, int]:
 
 def _silent(_: str) -> None:
     """Other devices than the first print nothing."""
-
-
-def _percent(say: Tell) -> Callable[[str, int, int], None]:
-    told = -1
-
-    def tell(what: str, done: int, total: int) -> None:
-        nonlocal told
-        share = 100 * done // total if total else 100
-        if share >= told + 5:
-            told = share
-            say(f"{what}: {share} %")
-
-    return tell

@@ -27,7 +27,8 @@ ATTRIBUTION = (
 )
 #: general.file_type of llama.cpp (``llama_ftype``).
 MOSTLY_F16, MOSTLY_Q8_0 = 1, 7
-_TOWER_NAME = {
+#: A CLIP tower's modules in a checkpoint, and what llama.cpp calls them.
+CLIP_NAMES = {
     "layer_norm1": "ln1",
     "layer_norm2": "ln2",
     "self_attn.q_proj": "attn_q",
@@ -95,7 +96,7 @@ def write_mmproj(path: Path, tower: clip_onnx.Weights, deltas: Deltas, pair: str
     put.exact("v.pre_ln.weight", tower["pre_layrnorm.weight"])
     put.exact("v.pre_ln.bias", tower["pre_layrnorm.bias"])
     for block in range(clip_onnx.BLOCKS):
-        for source, name in _TOWER_NAME.items():
+        for source, name in CLIP_NAMES.items():
             module = f"encoder.layers.{block}.{source}"
             weight = tower[f"{module}.weight"]
             (put.exact if weight.ndim == 1 else put.half)(f"v.blk.{block}.{name}.weight", weight)
