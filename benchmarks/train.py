@@ -20,18 +20,17 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
+
+from _plain_trainer import trainer_steps
+from _random_internvl import prepared
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), *(str(ROOT / part) for part in ("desktop", "converters", "training"))]
 
 if TYPE_CHECKING:
-    import torch
-
-    from facellm_training.lora.corpus import Part
     from facellm_training.lora.recipe import LoraRecipe
     from facellm_training.lora.session import Session
 
@@ -50,17 +49,6 @@ WAYS: dict[str, dict[str, Any]] = {
 PLAIN = "plain Trainer"
 #: Steps that compile and warm up.
 FIRST = 3
-VISION_1B = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
-TEXT_1B = {
-    "hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
-    "intermediate_size": 4864, "vocab_size": 151674,
-}  # fmt: skip
-VISION_TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
-TEXT_TINY = {
-    "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "intermediate_size": 128, "vocab_size": 2000,
-}  # fmt: skip
-CONTEXT = 1500
 
 
 def main() -> int:
@@ -119,9 +107,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     with tempfile.TemporaryDirectory() as folder:
-        session = prepared(options, Path(folder))
+        session = prepared(recipe_of(options, Path(folder)), Path(folder), small=options.small)
         if options.way == PLAIN:
-            seconds = trainer_steps(session, options)
+            seconds = trainer_steps(session, options.micro_batch, FIRST + options.steps)
         else:
             from facellm_training.lora import loop, state
 
@@ -178,157 +166,6 @@ def recipe_of(options: argparse.Namespace, folder: Path) -> LoraRecipe:
         optimiser=Optimiser(batch=8 if options.small else 80, epochs=float(FIRST + options.steps)),
         speed=Speed(**(speed | change)), evaluation=Evaluation(every=0), save_every=10**9,
     )  # fmt: skip
-
-
-def prepared(options: argparse.Namespace, folder: Path) -> Session:
-    """As ``lora.run.prepare``, with random weights and pictures in place of files."""
-    import torch
-    from accelerate import Accelerator
-
-    from facellm_training.lora import bases, model
-    from facellm_training.lora.corpus import Corpus
-    from facellm_training.lora.corpus import Part as Conversations
-    from facellm_training.lora.images import Tiles, cached
-    from facellm_training.lora.optimiser import optimiser
-    from facellm_training.lora.session import Session
-
-    recipe = recipe_of(options, folder)
-    recipe.out.mkdir(parents=True)
-    accelerator = Accelerator(mixed_precision="bf16" if recipe.speed.precision == "bf16" else "no")
-    dtype = torch.bfloat16 if recipe.speed.precision == "bf16" else torch.float32
-    base = random_model(options, recipe, accelerator.device).to(dtype)
-    tuned = model.with_adapter(base, recipe)
-    if recipe.speed.gradient_checkpointing:
-        model.checkpointed(tuned)
-    if recipe.speed.compiled:
-        model.compile_blocks(tuned)
-    optim = optimiser(tuned, recipe, accelerator.device)
-    tuned, optim = accelerator.prepare(tuned, optim)
-    side = 112 if options.small else 448
-    shape = bases.Geometry(side, (side // 28) ** 2, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    train = conversations(recipe, folder, shape.tokens, base.config.text_config.vocab_size)
-    tiles = cached(train.images, side, folder / "cache", _quiet) if recipe.data.image_cache else Tiles(side)
-    corpus = Corpus(train, Conversations(), [], {}, "")  # type: ignore[arg-type]
-    normalise = model.Normaliser(shape, accelerator.device, dtype)
-    return Session(recipe, accelerator, tuned, optim, normalise, corpus, tiles, 0, {}, _quiet)
-
-
-def _quiet(_: str) -> None:
-    """Nothing is told."""
-
-
-def random_model(options: argparse.Namespace, recipe: LoraRecipe, device: torch.device) -> Any:
-    """InternVL3 with the first random weights that transformers gives it."""
-    import torch
-    from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, Qwen2Config
-
-    from facellm_training.lora.model import attention
-
-    side = 112 if options.small else 448
-    vision = InternVLVisionConfig(
-        image_size=[side, side], patch_size=[14, 14], attention_bias=True, norm_type="layer_norm", use_qk_norm=False,
-        **(VISION_TINY if options.small else VISION_1B),
-    )  # fmt: skip
-    text = Qwen2Config(
-        max_position_embeddings=32768, rope_theta=1e6, tie_word_embeddings=True,
-        **(TEXT_TINY if options.small else TEXT_1B),
-    )  # fmt: skip
-    config = InternVLConfig(
-        vision_config=vision, text_config=text, image_token_id=CONTEXT, image_seq_length=(side // 28) ** 2,
-        downsample_ratio=0.5, tie_word_embeddings=True,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    with device:
-        found = InternVLForConditionalGeneration._from_config(  # noqa: SLF001 - what Auto classes call, too
-            config, attn_implementation=attention(recipe.speed.attention, device)
-        )
-    found.requires_grad_(False)
-    found.config.use_cache = False
-    return found
-
-
-def conversations(recipe: LoraRecipe, folder: Path, image_tokens: int, vocabulary: int) -> Part:
-    """A step's batch of them: a question of 18 to 32 tokens; answers as GPT-4o's descriptions are, 40 to 220."""
-    import numpy as np
-    from PIL import Image
-
-    from facellm_training.lora.conversations import Conversation
-    from facellm_training.lora.corpus import Part
-    from facellm_training.lora.template import SILENT, Encoded
-
-    draw = np.random.default_rng(0)
-    part = Part()
-    for number in range(recipe.optimiser.batch):
-        path = folder / f"{number // 8}.jpg"
-        if not path.exists():
-            coarse = draw.integers(0, 255, (28, 28, 3)).astype(np.uint8)
-            Image.fromarray(coarse).resize((224, 224)).save(path, quality=90)
-        asked, answered = (int(draw.integers(*span)) for span in ((18, 32), (40, 220)))
-        if vocabulary < 10_000:
-            answered //= 4
-        words = draw.integers(0, CONTEXT, asked + answered)
-        ids = np.concatenate([words[:8], np.full(image_tokens, CONTEXT), words[8:]]).astype(np.int32)
-        labels = np.where(np.arange(len(ids)) < len(ids) - answered, SILENT, ids).astype(np.int32)
-        part.conversations.append(Conversation(str(number), (path,), ()))
-        part.encoded.append(Encoded(ids, labels, 1))
-    return part
-
-
-def trainer_steps(session: Session, options: argparse.Namespace) -> list[float]:
-    """Seconds of each step of a plain Trainer on the same model and conversations."""
-    import torch
-    import transformers
-
-    class Clock(transformers.TrainerCallback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.ends: list[float] = []
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            self.ends.append(time.monotonic())
-
-    recipe, clock = session.recipe, Clock()
-    settings = transformers.TrainingArguments(
-        output_dir=str(session.out), per_device_train_batch_size=options.micro_batch,
-        gradient_accumulation_steps=recipe.optimiser.batch // options.micro_batch, max_steps=FIRST + options.steps + 1,
-        learning_rate=1e-5, lr_scheduler_type="cosine", bf16=recipe.speed.precision == "bf16",
-        gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False}, report_to=[],
-        save_strategy="no", logging_strategy="no", remove_unused_columns=False, disable_tqdm=True,
-        dataloader_num_workers=recipe.data.workers,
-    )  # fmt: skip
-    trainer = transformers.Trainer(
-        model=session.accelerator.unwrap_model(session.model), args=settings, callbacks=[clock],
-        train_dataset=list(range(len(session.corpus.train.encoded))), data_collator=Padding(session),
-    )  # fmt: skip
-    trainer.train()
-    return [end - begun for begun, end in zip(clock.ends, clock.ends[1:], strict=False)]
-
-
-class Padding:
-    """What a plain collator does: decode, normalise on the processor, pad; labels for the whole row."""
-
-    def __init__(self, session: Session) -> None:
-        self._part, self._tiles = session.corpus.train, session.tiles
-
-    def __call__(self, chosen: list[int]) -> dict[str, torch.Tensor]:
-        import numpy as np
-        import torch
-
-        encoded = [self._part.encoded[one] for one in chosen]
-        length = max(len(one) for one in encoded)
-        ids, labels = np.zeros((len(chosen), length), np.int64), np.full((len(chosen), length), -100)
-        mask = np.zeros((len(chosen), length), np.int64)
-        for place, one in enumerate(encoded):
-            ids[place, : len(one)], labels[place, : len(one)], mask[place, : len(one)] = one.ids, one.labels, 1
-        pixels = np.stack([self._tiles(self._part.conversations[one].images[0]) for one in chosen])
-        values = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-        return {
-            "input_ids": torch.from_numpy(ids), "labels": torch.from_numpy(labels),
-            "attention_mask": torch.from_numpy(mask),
-            "pixel_values": (values - mean[:, None, None]) / std[:, None, None],
-        }  # fmt: skip
 
 
 if __name__ == "__main__":

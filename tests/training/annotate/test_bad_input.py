@@ -177,6 +177,8 @@ def test_shipped_recipes_can_be_read() -> None:
         ("out: a\nsource: {split: test}", "source.split is 'test'; it may be train, validation"),
         ("out: a\nquestions: {aspects: [race]}", "questions.aspects is 'race'; it may be"),
         ("out: a\nsource: {columns: {file: f}}", "which column is age, gender"),
+        ("out: a\nfilters: {similar: 0}", "filters.similar is above 0 and at most 1"),
+        ("out: a\nprices: {budget: -1}", "prices.budget"),
         ("out: a\nprices: 3", "must be a table"),
     ],
 )

@@ -47,6 +47,16 @@ def test_refusals(text: str) -> None:
         "She is labelled as female and has dark hair.",
         "You told me that this is a woman with long hair.",
         "The face fits the age bin well enough.",
+        "The woman, who is known to be between 20 and 29 years old, smiles.",
+        "Knowing that the person is an adult, the skin looks smooth.",
+        "The face fits the described age range of 20 to 29 years.",
+        "Without revealing the label, the woman looks young.",
+        "The age category of the woman shows in light lines.",
+        "The woman, already identified as an adult, smiles broadly.",
+        "The person was described as a woman; her hair is brown.",
+        "Per your note, this is a woman with brown hair.",
+        "The pre-specified attributes suggest a woman.",
+        "The picture shows the person mentioned, a young woman.",
     ],
 )
 def test_answers_that_betray_the_labels(text: str) -> None:
@@ -137,6 +147,12 @@ def test_colours_of_things_are_no_ethnicity() -> None:
 def test_feelings_are_no_visible_expression() -> None:
     assert reason("The woman is happy and feels at ease.") == "felt emotion"
     assert reason("The woman shows a happy expression with raised cheeks.") == ""
+    assert reason("The woman is happy-looking, with a broad smile.") == ""
+
+
+def test_words_that_look_like_a_betrayal_are_kept() -> None:
+    assert reason("The woman wears a labelled name tag on her shirt and smiles.") == ""
+    assert reason("Information about the right ear is hidden by the woman's hair.") == ""
 
 
 def test_short_cut_off_and_foreign_answers() -> None:
@@ -157,7 +173,7 @@ def test_descriptions_by_another_model_mostly_pass(shared_data: Path) -> None:
 def test_near_duplicates_are_found_and_different_texts_are_not() -> None:
     rng = Random(0)
     words = [f"word{number}" for number in range(400)]
-    index = NearDuplicates(0.7)
+    index = NearDuplicates(0.9)
     texts = [" ".join(rng.choices(words, k=40)) for _ in range(300)]
     assert not any(index.seen(text) for text in texts)
     for text in texts:
@@ -172,8 +188,39 @@ class NearDuplicatesOf(NearDuplicates):
     """An index of one text."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(0.7)
+        super().__init__(0.9)
         self.seen(text)
+
+
+def test_the_same_words_may_come_again_so_often() -> None:
+    index = NearDuplicates(0.9, most=3)
+    assert [index.seen("The head faces the camera.") for _ in range(5)] == [False, False, False, True, True]
+    assert not index.seen("The head is turned to the left of the picture.")
+
+
+def test_descriptions_by_a_pattern_are_kept_and_few_are_compared() -> None:
+    """A teacher writes by a pattern, and most words are alike. A filter for that would empty a large run, and comparing
+    all with all would never end: what is looked at a text stays the same from 1,000 texts to 4,000."""
+    index, rng = NearDuplicates(0.9), Random(0)
+    dropped = sum(index.seen(patterned(rng)) for _ in range(4000))
+    assert dropped < 100
+    assert max(map(len, index._buckets.values())) <= 32
+
+
+def patterned(rng: Random) -> str:
+    """One of 6 million descriptions with the same sentences."""
+    words = (
+        ("oval", "round", "square", "long", "narrow"), ("high", "low", "broad", "covered"),
+        ("soft", "broad", "narrow", "rounded"), ("straight", "wide", "rounded", "upturned"),
+        ("thick", "thin", "arched", "light"), ("black", "brown", "blond", "grey", "red"),
+        ("short", "cropped", "long", "tied back", "wavy"), ("loose", "back", "up", "to the side"),
+        ("a fringe", "no fringe", "a side parting", "a middle parting"), ("small", "large", "covered", "even"),
+    )  # fmt: skip
+    text = (
+        "The face is {} with a {} forehead and a {} jaw. The nose is {} and the brows are {}. The hair is {}, {} and "
+        "worn {} with {}. The ears are {}."
+    )
+    return text.format(*map(rng.choice, words))
 
 
 def test_facts_are_checked() -> None:

@@ -56,7 +56,7 @@ def test_with_yes_the_server_is_named_before_anything_leaves(
         asked_when_said[line] = teacher.asked.total()
 
     annotate(recipe_of(source={"limit": 2}), say, lambda _: None, yes=True)
-    line = f"2 pictures go to http://127.0.0.1:{teacher.server_address[1]} (this computer)."
+    line = f"Sending 2 pictures to http://127.0.0.1:{teacher.server_address[1]} (this computer)."
     assert asked_when_said[line] == 0
 
 

@@ -64,14 +64,15 @@ def test_the_adapter_kept_is_the_best_one(recipe_file, one_thread, tmp_path, mon
     assert "| 4 | 1.0000 | – | – | best |" in (recipe.out / "report.md").read_text()
 
 
-def test_arithmetic_counted_is_torchs_own_count(session) -> None:
+@pytest.mark.parametrize("parts", [{}, {"image_tower": {"rank": 1, "alpha": 1}, "projector": {"full": True}}])
+def test_arithmetic_counted_is_torchs_own_count(session, parts) -> None:
     """One conversation forward and backward. Torch also counts the attention that is masked; it leaves out the way
     back below the first trained matrix, a few hundredths here."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from facellm_training.lora.collate import packed
 
-    made = session(language={"rank": 1}, speed={"attention": "eager"})
+    made = session(language={"rank": 1}, speed={"attention": "eager"}, **parts)
     part = made.corpus.train
     batch = packed(
         [[(part.encoded[0].ids, part.encoded[0].labels)]], [made.tiles(image) for image in part.conversations[0].images]
@@ -84,9 +85,25 @@ def test_arithmetic_counted_is_torchs_own_count(session) -> None:
     assert needed.of([length], loud, 1) + masked == pytest.approx(counter.get_total_flops(), rel=0.04)
 
 
-def test_peaks_are_found_by_the_devices_name() -> None:
-    assert peak("NVIDIA H100 80GB HBM3")[0] == 989.4e12
-    assert peak("NVIDIA H100 PCIe")[0] == 756e12
-    assert peak("NVIDIA L40S")[0] == 362e12 and peak("NVIDIA L4")[0] == 121e12
-    assert peak("NVIDIA A100-SXM4-80GB")[0] == 312e12
-    assert peak("CPU") is None and peak("NVIDIA L40") is None and peak("NVIDIA A10G") is None
+@pytest.mark.parametrize(
+    ("device", "tera"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.4), ("NVIDIA H100 PCIe", 756), ("NVIDIA H100 NVL", 835), ("NVIDIA H200", 989.4),
+        ("NVIDIA H200 NVL", 835.5), ("NVIDIA A100-SXM4-80GB", 312), ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA L40S", 362), ("NVIDIA L4", 121), ("NVIDIA GeForce RTX 4090", 165.2), ("NVIDIA GeForce RTX 3090", 71),
+    ],
+)  # fmt: skip
+def test_peaks_are_found_by_the_devices_name(device, tera) -> None:
+    found = peak(device)
+    assert found is not None and found[0] == pytest.approx(tera * 1e12)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "CPU", "NVIDIA L40", "NVIDIA A10G", "NVIDIA GH200 480GB", "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+        "NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA GeForce RTX 4090 D", "NVIDIA GeForce RTX 3090 Ti",
+    ],
+)  # fmt: skip
+def test_an_unknown_or_shared_card_has_no_peak(device) -> None:
+    assert peak(device) is None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +16,10 @@ import torch
 from facellm_training.lora import state
 from facellm_training.lora.faults import DeviceLost, DiskFull, OutOfMemory, disk_faults
 from facellm_training.lora.loop import Diverged, run
+from facellm_training.lora.recipe import read_recipe
+from facellm_training.lora.run import train_lora
 from facellm_training.lora.state import OtherRun
+from facellm_training.recipe import RecipeError
 
 
 def rows(made) -> list[tuple[int, float]]:
@@ -53,8 +60,6 @@ def test_out_of_memory_names_a_batch_that_fits_and_loses_nothing(session, whole,
     assert setting in caught.value.hint and "after step 3 is kept" in caught.value.hint
     fitting = {"row_tokens": 125} if packing else {"micro_batch": 2}
     again = session(speed=speed | fitting, data={"max_tokens": 256} if not packing else {"max_tokens": 125})
-    if packing:  # the limit of a conversation is part of what a run is
-        again.identity = made.identity
     run(again)
     found = rows(again)
     assert [step for step, _ in found] == [step for step, _ in whole]
@@ -104,6 +109,41 @@ def test_a_full_disk_leaves_the_state_before(session, whole, tmp_path) -> None:
 def test_what_does_not_fit_is_said_before_it_is_written(tmp_path) -> None:
     with pytest.raises(DiskFull, match=r"needs 1000000000\.0 GB"), disk_faults(tmp_path, "the cache", need=10**18):
         pytest.fail("nothing may be written")
+
+
+def test_an_out_folder_that_cannot_be_made_is_said(recipe_file, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecipeError, match="cannot be made") as caught:
+        train_lora(read_recipe(recipe_file(out=tmp_path / "file" / "out")))
+    assert "another out" in caught.value.hint
+
+
+def test_a_full_disk_under_the_report_keeps_the_adapter(recipe_file, tmp_path, monkeypatch) -> None:
+    recipe = read_recipe(recipe_file())
+    write = Path.write_text
+
+    def full(path: Path, text: str, encoding: str | None = None) -> int:
+        if path.name in ("run.json", "metrics.jsonl.part") and (recipe.out / "adapter").is_dir():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, text, encoding=encoding)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(DiskFull, match="the report could not be written"):
+            train_lora(recipe)
+    assert (recipe.out / "adapter" / "adapter_model.safetensors").is_file()
+    train_lora(recipe)
+    assert (recipe.out / "report.md").is_file()
+
+
+def test_a_run_goes_on_from_a_moved_data_set_with_a_limit_that_drops_nothing(session, made, tmp_path) -> None:
+    """The hint after too little memory may name a smaller ``max_tokens``."""
+    first = session()
+    run(first)
+    shutil.copytree(made / "data", tmp_path / "moved")
+    longest = max(first.corpus.train.lengths)
+    again = session(data={"path": str(tmp_path / "moved"), "max_tokens": longest})
+    assert run(again).step == first.order.steps
 
 
 def test_other_errors_are_not_called_a_full_disk(tmp_path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facellm_training.lora.packing import Order, alone, pack, share, together
+from facellm_training.lora.corpus import Part
+from facellm_training.lora.packing import Order, _permutation, alone, pack, share, together
+from facellm_training.lora.template import Encoded
 
 LENGTHS = [int(one) for one in np.random.default_rng(0).integers(20, 300, 83)]
 
@@ -47,3 +49,21 @@ def test_devices_get_equally_many_passes_and_each_counts_once(devices) -> None:
     assert len({len(one) for one in shares}) == 1
     counted = [passed for one in shares for passed, counts in one if counts]
     assert sorted(counted) == sorted(passes)
+
+
+def test_a_long_plan_shuffles_an_epoch_once() -> None:
+    """A million conversations are 12,500 steps; an order and all lengths made anew for each took an hour and a half."""
+    _permutation.cache_clear()
+    order = Order(1000, 10, 2.0, seed=4)
+    taken = [order.step(number) for number in range(order.steps)]
+    assert _permutation.cache_info().misses == 2
+    assert sorted(one for step in taken[:100] for one in step) == list(range(1000))
+
+
+def test_lengths_are_counted_once_and_follow_what_is_added() -> None:
+    part = Part()
+    ids = np.zeros(5, np.int32)
+    part.encoded.append(Encoded(ids, ids, 0))
+    assert part.lengths == [5] and part.lengths is part.lengths
+    part.encoded.append(Encoded(ids[:3], ids[:3], 0))
+    assert part.lengths == [5, 3]

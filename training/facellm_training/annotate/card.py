@@ -85,6 +85,7 @@ def _pictures(run: Run) -> str:
     for picture in run.gathered.pictures:
         rows = [r for r in run.dataset.conversations if r["images"] == [picture.path] and r["format"] == "open"]
         if rows and len(shown) < _SHOWN:
-            text = rows[-1]["messages"][1]["content"].replace("|", "/")
-            shown.append(f"| ![]({picture.path}) | {rows[-1]['aspect']} | {text} |")
+            row = rows[len(shown) % len(rows)]  # another aspect with each picture
+            text = row["messages"][1]["content"].replace("|", "/")
+            shown.append(f"| ![]({picture.path}) | {row['aspect']} | {text} |")
     return "\n".join(["| picture | aspect | answer |", "|---|---|---|", *shown, f"\nPictures: {source.licence}.\n"])

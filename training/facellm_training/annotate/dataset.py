@@ -38,26 +38,34 @@ def build(
 ) -> Dataset:  # fmt: skip
     """All conversations that the answers so far allow."""
     found = Dataset()
-    seen = {key: NearDuplicates(recipe.filters.similar) for key in recipe.questions.aspects}
     facts: dict[str, dict[str, int]] = {}
     open_rows: dict[str, list[dict[str, Any]]] = {}
+    for key in recipe.questions.aspects:  # one after the other: each has an index of its own, which needs memory
+        seen = NearDuplicates(recipe.filters.similar, allowed_repeats(recipe, len(pictures)))
+        for request in requests:
+            row = rows.get(request.id)
+            if request.kind != key or row is None or row.reply is None:
+                continue
+            text = " ".join(row.reply.text.split())
+            reason = verdict(row.reply, request.picture.age, request.picture.gender, recipe.filters.least_words)
+            if not reason and seen.seen(text):
+                reason = "near duplicate"
+            found.verdicts[request.id] = reason
+            if not reason:
+                open_rows.setdefault(request.picture.digest, []).append(_open(recipe, request, text))
     # A repaired object counts under its own request; the broken one stays in the journal as not readable.
     for request in [*requests, *repairs]:
         row = rows.get(request.id)
-        if row is None or row.reply is None:
-            continue
-        if request.kind in ("facts", "repair"):
+        if request.kind in ("facts", "repair") and row is not None and row.reply is not None:
             found.verdicts[request.id] = _facts(request, row, facts)
-            continue
-        reason = verdict(row.reply, request.picture.age, request.picture.gender, recipe.filters.least_words)
-        text = " ".join(row.reply.text.split())
-        if not reason and seen[request.kind].seen(text):
-            reason = "near duplicate"
-        found.verdicts[request.id] = reason
-        if not reason:
-            open_rows.setdefault(request.picture.digest, []).append(_open(recipe, request, text))
     _assemble(recipe, pictures, open_rows, facts, found)
     return found
+
+
+def allowed_repeats(recipe: AnnotateRecipe, pictures: int) -> int:
+    """How many answers to one aspect may be nearly the same. It grows with the data: many faces are alike in a thing,
+    and a fixed number would drop most of a large run."""
+    return max(1, round(recipe.filters.repeats * pictures))
 
 
 def _facts(request: Request, row: Row, facts: dict[str, dict[str, int]]) -> str:

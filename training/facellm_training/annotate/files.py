@@ -32,6 +32,14 @@ def write_whole(path: Path, content: bytes) -> None:
         raise disk_error(error, path) from error
 
 
+def make_folder(path: Path) -> None:
+    """With those above it. Raises ``DiskFull`` or ``CannotWrite``."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
 def disk_error(error: OSError, path: Path) -> FaceLLMError:
     """What to tell a user whose disk or folder does not take ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

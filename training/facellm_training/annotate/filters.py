@@ -23,7 +23,9 @@ _REFUSAL = re.compile(
     r"against (?:my|the) (?:policy|guidelines)|no image (?:was|is|has been) (?:provided|attached|given)",
     re.IGNORECASE,
 )
-_GIVEN = r"(?:provided|given|known|supplied|specified|stated|mentioned|told|indicated)"
+_GIVEN = (
+    r"(?:provided|given|known|supplied|(?:pre-?)?specified|stated|mentioned|told|indicated|described|listed|reported)"
+)
 _SOURCE = r"(?:labels?|annotations?|metadata|ground[- ]truth|prompt|instructions?|attributes?|information|data)"
 _BETRAYS = re.compile(
     rf"\bas (?:{_GIVEN}|per the|labell?ed|annotated|noted (?:above|in the prompt)|instructed|requested)\b|"
@@ -31,13 +33,20 @@ _BETRAYS = re.compile(
     rf"(?:{_GIVEN} )?(?:demographic |age |gender )?{_SOURCE}\b|\bthe {_GIVEN} (?:{_SOURCE}|age|gender|bin|range|sex)\b|"
     r"\b(?:labell?ed|annotated) as\b|\bground[- ]truth\b|\bmetadata\b|\bfairface\b|"
     r"\bi (?:was|am|have been) (?:told|given)|\b(?:you|user) (?:told|gave|provided|said|stated|mentioned)\b|"
-    r"\bfor you only\b|\bage bin\b",
+    r"\b(?:is|are|was|were) (?:already )?(?:known|said|reported|stated|described|identified|classified|listed) "
+    r"(?:as|to be)\b|"
+    r"\b(?:already|previously|earlier) (?:known|identified|described|mentioned|stated|given)\b|"
+    r"\bknowing (?:that|the)\b|"
+    r"\b(?:reveal|mention|disclos|stat)\w* (?:the |any |that )?(?:labels?|given)\b|"
+    r"\b(?:your|the user'?s) (?:notes?|description|prompt|instructions?|information|request|hints?|labels?)\b|"
+    r"\b(?:individual|person|subject) (?:mentioned|described|specified)\b|\bdata ?set\b|"
+    r"\bfor you only\b|\bage (?:bin|category|class|bracket|label)\b",
     re.IGNORECASE,
 )
 _FELT = re.compile(
     r"\b(?:feels|is feeling|feeling of|emotional state|inner (?:state|feelings?|life)|state of mind|mood|"
     r"(?:she|he|they|person|man|woman|child|boy|girl|baby) (?:is|are|seems to be) (?:very |quite )?(?:happy|sad|angry|"
-    r"afraid|scared|anxious|depressed|worried|upset|bored|proud|joyful|content|nervous))\b",
+    r"afraid|scared|anxious|depressed|worried|upset|bored|proud|joyful|content|nervous))\b(?!-looking)",
     re.IGNORECASE,
 )
 _SEXES = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from facellm_training.annotate.files import write_whole
+from facellm_training.annotate.files import make_folder, write_whole
 from facellm_training.annotate.sources import Labelled, SourceError
 from facellm_training.data.labels import FaceLabels
 
@@ -51,11 +51,10 @@ def gather(rows: Iterable[Labelled], out: Path, limit: int | None, max_side: int
     Raises ``SourceError`` when none can be used.
     """
     listed = out / "pictures.json"
-    if listed.exists():
-        found = json.loads(listed.read_text(encoding="utf-8"))
-        if found["wanted"] == wanted:
-            return Gathered([Picture(**row) for row in found["pictures"]], found["skipped"])
-    (out / "images").mkdir(parents=True, exist_ok=True)
+    before = _before(listed, wanted)
+    if before is not None:
+        return before
+    make_folder(out / "images")
     pictures: dict[str, Picture] = {}
     skipped: Counter[str] = Counter()
     for row in rows:
@@ -80,6 +79,18 @@ def gather(rows: Iterable[Labelled], out: Path, limit: int | None, max_side: int
     found = {"wanted": wanted, "pictures": [asdict(item) for item in pictures.values()], "skipped": dict(skipped)}
     write_whole(listed, json.dumps(found, indent=0).encode())
     return Gathered(list(pictures.values()), dict(skipped))
+
+
+def _before(listed: Path, wanted: str) -> Gathered | None:
+    """What an earlier run found, unless something else is wanted now or its list or a copy of a picture is gone."""
+    try:
+        found = json.loads(listed.read_text(encoding="utf-8"))
+        if found["wanted"] != wanted:
+            return None
+        gathered = Gathered([Picture(**row) for row in found["pictures"]], found["skipped"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return gathered if all((listed.parent / one.path).is_file() for one in gathered.pictures) else None
 
 
 def sendable(encoded: bytes, max_side: int) -> bytes:

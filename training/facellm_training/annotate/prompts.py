@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from random import Random
 
 from facellm.core.aspects import aspect
@@ -109,6 +110,7 @@ def question_on(key: str, digest: str, seed: int) -> str:
     return Random(f"{seed} {key} {digest}").choice(questions_on(key))
 
 
+@cache  # asked for every answer; what the product declines is found by many patterns
 def questions_on(key: str) -> tuple[str, ...]:
     """Every phrasing in which an open aspect is stored; none holds anything that was known.
 

@@ -100,9 +100,11 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """``similar``: share of common three-word runs from which two answers to one aspect count as the same."""
+    """``similar``: share of common three-word runs from which two answers to one aspect count as the same, above 0 to
+    1; ``repeats``: share of the pictures about which an aspect may keep the same answer."""
 
-    similar: float = 0.7
+    similar: float = 0.9
+    repeats: float = 0.02
     least_words: int = 4
 
 
@@ -146,6 +148,10 @@ def checked(recipe: AnnotateRecipe) -> AnnotateRecipe:
         "source.max_side": recipe.source.max_side,
         "source.limit": 1 if recipe.source.limit is None else recipe.source.limit,
     })  # fmt: skip
+    if not 0 < recipe.filters.similar <= 1 or not 0 <= recipe.filters.repeats <= 1:
+        raise RecipeError("filters.similar is above 0 and at most 1, filters.repeats from 0 to 1.")
+    if recipe.prices.budget < 0 or min(recipe.prices.prompt, recipe.prices.completion) < 0:
+        raise RecipeError("prices.budget, prices.prompt and prices.completion cannot be less than 0.")
     missing = {"file", "age", "gender"} - set(recipe.source.columns)
     if missing:
         raise RecipeError(f"source.columns does not say which column is {', '.join(sorted(missing))}.")

@@ -71,6 +71,9 @@ def draw(run: Run) -> bytes:
         (axes[2], "Conversations by form", counts["by_format"]),
     ):
         bars = axis.barh(list(rows), list(rows.values()), color="#9db4d6")
+        if not rows:
+            axis.text(0.5, 0.5, "none", ha="center", va="center", transform=axis.transAxes)
+            axis.set(xticks=[], yticks=[])
         axis.bar_label(bars, padding=3, fontsize=8)
         axis.margins(x=0.15)
         axis.set_title(title)

@@ -21,7 +21,7 @@ from facellm_training.annotate.pictures import Gathered, gather
 from facellm_training.annotate.recipe import AnnotateRecipe
 from facellm_training.annotate.report import write_reports
 from facellm_training.annotate.server import address, check, connect
-from facellm_training.annotate.sources import read_source
+from facellm_training.annotate.sources import read_source, state_of
 
 JOURNAL = "journal.sqlite"
 
@@ -44,9 +44,10 @@ def annotate(
     and the errors of source, server, budget and disk. Whatever it raises, answers so far are kept and exported.
     """
     rows = read_source(recipe.source, spoil_validation=spoil_validation)
-    gathered = gather(rows, recipe.out, recipe.source.limit, recipe.source.max_side, str(asdict(recipe.source)))
+    wanted = f"{asdict(recipe.source)} {state_of(recipe.source)}"
+    gathered = gather(rows, recipe.out, recipe.source.limit, recipe.source.max_side, wanted)
     for reason, count in gathered.skipped.items():
-        say(f"{count} pictures skipped: {reason}.")
+        say(f"{_pictures(count)} skipped: {reason}.")
     requests = first_requests(recipe, gathered.pictures)
     with Journal(recipe.out / JOURNAL) as journal:
         pending = _pending(requests, journal) + _pending(_repairs(recipe, requests, journal), journal)
@@ -63,10 +64,10 @@ def annotate(
         where = address(recipe.teacher.base_url).said()
         if not yes:
             raise ConsentNeeded(
-                f"Nothing was sent. {going:,} pictures would go to {where}.",
+                f"Nothing was sent. {_pictures(going)} would go to {where}.",
                 "Add --yes to send them, once that is meant.",
             )
-        say(f"{going:,} pictures go to {where}.")
+        say(f"Sending {_pictures(going)} to {where}.")
         try:
             asyncio.run(_ask(recipe, requests, journal, tell))
         except BaseException:
@@ -74,6 +75,10 @@ def annotate(
                 _finish(recipe, gathered, requests, journal)
             raise
         return _finish(recipe, gathered, requests, journal)
+
+
+def _pictures(count: int) -> str:
+    return f"{count:,} picture{'' if count == 1 else 's'}"
 
 
 def _pending(requests: list[Request], journal: Journal) -> list[Request]:
@@ -113,7 +118,7 @@ async def _ask(recipe: AnnotateRecipe, requests: list[Request], journal: Journal
 def _announce(recipe: AnnotateRecipe, estimate: Estimate, spent: float, say: Callable[[str], None]) -> None:
     prices = recipe.prices
     say(
-        f"Still to ask: {estimate.requests:,} requests about {estimate.pictures:,} pictures, about "
+        f"Still to ask: {estimate.requests:,} requests about {_pictures(estimate.pictures)}, about "
         f"{estimate.prompt_tokens:,} tokens in and {estimate.completion_tokens:,} out."
     )
     time = "within 24 hours a batch" if recipe.mode == "batch" else f"about {duration(estimate.seconds)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,28 @@ def read_source(source: Source, *, spoil_validation: bool = False) -> Iterator[L
     return (row for row in rows if not (source.leave_held_out and source.split == "train" and held_out(row.file)))
 
 
+def state_of(source: Source) -> str:
+    """What changes when a local source's files do, so that a mended table or picture is read again; "" for the hub.
+
+    Raises ``SourceError``.
+    """
+    if source.kind == "hub":
+        return ""
+    root = Path(source.path)
+    files = sorted(root.glob("*.parquet"))
+    if source.kind == "folder":
+        names = {(row[source.columns["file"]] or "").strip() for row in _labels(source)}
+        files = [root / source.labels, *(root / name for name in sorted(names) if name)]
+    known = []
+    for file in files:
+        try:
+            about = file.stat()
+        except (OSError, ValueError):
+            continue
+        known.append((str(file), about.st_size, about.st_mtime_ns))
+    return hashlib.sha256(repr(known).encode()).hexdigest()
+
+
 def _parquet(source: Source) -> Iterator[Labelled]:
     try:
         for item in read_fairface(Path(source.path), source.split):
@@ -99,12 +122,17 @@ def _by_index(file: str, encoded: bytes, age: Any, gender: Any) -> Labelled:
 
 def _folder(source: Source) -> Iterator[Labelled]:
     root = Path(source.path)
-    if not root.is_dir():
-        raise SourceError(f"The folder {root} does not exist.")
-    for row in _table(root / source.labels, source.columns):
+    for row in _labels(source):
         file = row[source.columns["file"]] or ""
         age, gender = row[source.columns["age"]], row[source.columns["gender"]]
         yield _from_row(root, file.strip(), (age or "").strip(), (gender or "").strip())
+
+
+def _labels(source: Source) -> list[dict[str, str | None]]:
+    root = Path(source.path)
+    if not root.is_dir():
+        raise SourceError(f"The folder {root} does not exist.")
+    return _table(root / source.labels, source.columns)
 
 
 def _table(path: Path, columns: dict[str, str]) -> list[dict[str, str | None]]:

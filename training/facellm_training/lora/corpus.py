@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,10 +30,14 @@ class Part:
 
     conversations: list[Conversation] = field(default_factory=list)
     encoded: list[Encoded] = field(default_factory=list)
+    _lengths: list[int] = field(default_factory=list, repr=False)
 
     @property
     def lengths(self) -> list[int]:
-        return [len(one) for one in self.encoded]
+        """In tokens; counted once, for every step asks for them."""
+        if len(self._lengths) != len(self.encoded):
+            self._lengths = [len(one) for one in self.encoded]
+        return self._lengths
 
     @property
     def images(self) -> list[Path]:
@@ -50,6 +55,15 @@ class Corpus:
     closed: list[tuple[Conversation, Closed]]
     dropped: Counter[str]
     digest: str
+
+    def fingerprint(self) -> str:
+        """Of what is trained on and what is held out, in order: two runs on the same have the same numbers, wherever
+        the files lie and whatever limit left all of it in."""
+        found = hashlib.sha256(self.digest.encode())
+        for part in (self.train, self.held):
+            for conversation, encoded in zip(part.conversations, part.encoded, strict=True):
+                found.update(f"{conversation.id} {len(encoded)} {encoded.supervised}\n".encode())
+        return found.hexdigest()
 
 
 def read_corpus(data: Data, template: Template, items: int, seed: int, tell: Tell) -> Corpus:

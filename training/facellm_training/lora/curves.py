@@ -26,11 +26,11 @@ def draw_curves(path: Path, rows: list[dict[str, Any]], evaluations: list[dict[s
     left.set(title="Loss of the answers' tokens", ylabel="nats a token")
     _points(middle, evaluations, "accuracy", "right", "#1d4ed8")
     _points(middle, evaluations, "probability", "probability of the right key", "#c2410c")
-    middle.set(title="Held-out closed questions", ylim=(0, 1))
+    middle.set(title="Held-out closed questions", ylim=(-0.03, 1.05))  # points at 0 and 1 are seen whole
     if not any("accuracy" in row for row in evaluations):
         middle.text(0.5, 0.5, "no closed questions held out", ha="center", va="center", transform=middle.transAxes)
     right.plot(steps, [row["share_of_rate"] for row in rows], color="#1d4ed8", linewidth=2)
-    right.set(title="Learning rate, share of the highest", ylim=(0, 1.05))
+    right.set(title="Learning rate, share of the highest", ylim=(-0.03, 1.05))
     for axis in (left, middle, right):
         axis.set(xlabel="step")
         axis.grid(alpha=0.25)

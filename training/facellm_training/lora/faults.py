@@ -42,9 +42,7 @@ def disk_faults(folder: Path, what: str, *, need: int = 0, hint: str = "") -> It
     hint = hint or "Free some space and start the same command again: it goes on from the last saved state."
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise DiskFull(
-            f"{what.capitalize()} needs {need / 1e9:.1f} GB in {folder}; {free / 1e9:.1f} GB are free.", hint
-        )
+        raise DiskFull(f"{what.capitalize()} needs {_size(need)} in {folder}; {_size(free)} are free.", hint)
     try:
         yield
     except Exception as error:
@@ -52,3 +50,7 @@ def disk_faults(folder: Path, what: str, *, need: int = 0, hint: str = "") -> It
         if not full and "No space left" not in str(error):  # safetensors has an error of its own kind
             raise
         raise DiskFull(f"The disk of {folder} is full; {what} could not be written.", hint) from error
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

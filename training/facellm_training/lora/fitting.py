@@ -37,7 +37,10 @@ def _setting(session: Session, fitting: Pass) -> str:
     tokens = max(sum(session.corpus.train.lengths[one] for one in row) for row in fitting)
     if len(fitting) > 1 or tokens >= session.recipe.data.max_tokens:
         return f"speed.rows: {len(fitting)}" + ("" if len(fitting) > 1 else f" and speed.row_tokens: {tokens}")
-    return f"speed.rows: 1, speed.row_tokens: {tokens} and data.max_tokens to at most {tokens}"
+    longer = sum(length > tokens for length in session.corpus.train.lengths)
+    limit = f"speed.rows: 1, speed.row_tokens: {tokens} and data.max_tokens: {tokens}"
+    left_out = f" ({longer} longer conversations are then left out: a new run, with an out of its own)"
+    return limit + (left_out if longer else "")
 
 
 def _smaller(passed: Pass) -> Iterator[Pass]:
@@ -76,7 +79,7 @@ def _others(session: Session) -> str:
     speed = session.recipe.speed
     ways = [
         "speed.gradient_checkpointing: true" if not speed.gradient_checkpointing else "",
-        "speed.four_bits: true (QLoRA)" if not speed.four_bits else "",
+        "speed.four_bits: true (QLoRA; a new run, with an out of its own)" if not speed.four_bits else "",
         "several devices with training/recipes/fsdp-one-machine.yaml",
     ]
     return f"Also: {'; '.join(filter(None, ways))}. optimiser.batch stays: the steps are the same."

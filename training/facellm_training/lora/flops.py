@@ -15,25 +15,34 @@ from typing import Any
 
 from facellm_training.lora.model import PARTS
 
-#: Dense bfloat16 with float32 sums, operations a second, by words of the device's name; NVIDIA's data sheets, their
-#: figures with sparsity halved. The first that fits holds.
+#: Dense bfloat16 with float32 sums, operations a second; NVIDIA's data sheets, their figures with sparsity halved. By
+#: the end of the device's name, or with ``_ANY`` behind it by words in it: data centre cards have their memory and
+#: form behind theirs, and a GeForce with a word behind it ("Ti", "D", "Laptop GPU") is another card.
+_ANY = r"\b.*"
 PEAKS = (
-    ("H200", 989.4e12, "https://www.nvidia.com/en-us/data-center/h200/"),
+    ("B200" + _ANY, 2250e12, "https://www.nvidia.com/en-us/data-center/hgx/"),
+    ("H200 NVL", 835.5e12, "https://www.nvidia.com/en-us/data-center/h200/"),
+    ("H200" + _ANY, 989.4e12, "https://www.nvidia.com/en-us/data-center/h200/"),
     ("H100 PCIe", 756e12, "https://www.nvidia.com/en-us/data-center/h100/"),
     ("H100 NVL", 835e12, "https://www.nvidia.com/en-us/data-center/h100/"),
-    ("H100", 989.4e12, "https://www.nvidia.com/en-us/data-center/h100/"),
-    ("A100", 312e12, "https://www.nvidia.com/en-us/data-center/a100/"),
+    ("H100" + _ANY, 989.4e12, "https://www.nvidia.com/en-us/data-center/h100/"),
+    ("A100" + _ANY, 312e12, "https://www.nvidia.com/en-us/data-center/a100/"),
     ("L40S", 362e12, "https://www.nvidia.com/en-us/data-center/l40s/"),
     ("L4", 121e12, "https://www.nvidia.com/en-us/data-center/l4/"),
     ("A10", 125e12, "https://www.nvidia.com/en-us/data-center/products/a10-gpu/"),
+    ("RTX A6000", 154.8e12, "NVIDIA GA102 GPU architecture, whitepaper, appendix A"),
+    ("RTX 5090", 209.5e12, "NVIDIA RTX Blackwell GPU architecture, whitepaper, appendix A"),
     ("RTX 4090", 165.2e12, "NVIDIA Ada GPU architecture, whitepaper, appendix A"),
     ("RTX 3090", 71e12, "NVIDIA GA102 GPU architecture, whitepaper, appendix A"),
 )
 
 
 def peak(device: str) -> tuple[float, str] | None:
-    """Operations a second and their source for a device's name; none for an unknown one."""
-    return next(((rate, source) for name, rate, source in PEAKS if re.search(rf"\b{name}\b", device)), None)
+    """Operations a second and their source for a device's name; none for an unknown one, and for a part of a card
+    (MIG), whose share of the peak its name does not say."""
+    if " MIG " in device:
+        return None
+    return next(((rate, source) for name, rate, source in PEAKS if re.search(rf"\b{name}$", device)), None)
 
 
 @dataclass(frozen=True, slots=True)

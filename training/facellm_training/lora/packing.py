@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: Indices of conversations, one after the other; rows that go through the model together.
 Row = tuple[int, ...]
@@ -38,14 +40,16 @@ class Order:
     def step(self, number: int) -> Row:
         """Of step ``number``, from 0."""
         places = range(number * self.batch, min((number + 1) * self.batch, self._total))
-        orders: dict[int, np.ndarray] = {}
         found = []
         for place in places:
             epoch, within = divmod(place, self.count)
-            if epoch not in orders:
-                orders[epoch] = np.random.default_rng([self.seed, epoch]).permutation(self.count)
-            found.append(int(orders[epoch][within]))
+            found.append(int(_permutation(self.count, self.seed, epoch)[within]))
         return tuple(found)
+
+
+@lru_cache(maxsize=2)  # else the plan of a long run takes time that grows with the square of the conversations
+def _permutation(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def pack(chosen: Sequence[int], lengths: Sequence[int], room: int) -> list[Row]:

@@ -143,12 +143,12 @@ class LoraRecipe:
         return found
 
     def identity(self) -> dict[str, Any]:
-        """The settings that a run's numbers depend on, flat: a resumed run must have the same."""
+        """The settings that a run's numbers depend on, flat: a resumed run must have the same. What the data's settings
+        select is compared itself, see ``Corpus.fingerprint``."""
         found = self.as_json()
         for name in ("out", "save_every", "threads", "release"):
             del found[name]
-        for name in ("workers", "image_cache"):
-            del found["data"][name]
+        found["data"] = {"held_out": found["data"]["held_out"]}
         found["speed"] = {name: found["speed"][name] for name in ("precision", "four_bits")}
         flat = {key: value for key, value in found.items() if not isinstance(value, dict)}
         for part, values in found.items():

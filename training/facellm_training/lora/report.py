@@ -8,6 +8,7 @@ from typing import Any
 
 from facellm_training.lora import state
 from facellm_training.lora.curves import draw_curves
+from facellm_training.lora.faults import disk_faults
 
 REPORT, CURVES, RECORD = "report.md", "curves.png", "run.json"
 
@@ -16,12 +17,10 @@ def write_report(
     out: Path, about: dict[str, Any], progress: state.Progress, counts: dict[str, int], dropped: dict[str, int]
 ) -> Path:
     """Write run.json, curves.png and report.md into ``out``. ``counts``: conversations by use and trained weights;
-    ``dropped``: conversations left out, by reason. Returns the report's path."""
+    ``dropped``: conversations left out, by reason. Returns the report's path. Raises ``DiskFull``."""
     rows = state.rows(out)
-    draw_curves(out / CURVES, rows, progress.evaluations)
     summary = about | {"steps": progress.step, "stopped_early": progress.stopped, "counts": counts, "dropped": dropped}
     summary["evaluations"] = progress.evaluations
-    (out / RECORD).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     parts = [
         f"# Fine-tuning of {about['recipe']['base']}",
         f"![Loss, closed questions and learning rate by step]({CURVES})",
@@ -31,7 +30,10 @@ def write_report(
         _data(counts, dropped, about),
         _made_with(about),
     ]
-    (out / REPORT).write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
+    with disk_faults(out, "the report"):
+        draw_curves(out / CURVES, rows, progress.evaluations)
+        (out / RECORD).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        (out / REPORT).write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
     return out / REPORT
 
 
@@ -70,10 +72,11 @@ def _cost(rows: list[dict[str, Any]]) -> str:
     if not rows:
         return ""
     seconds = sum(row["seconds"] for row in rows)
+    took = f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
     conversations, tokens = (sum(row[name] for row in rows) for name in ("conversations", "tokens"))
     memory = max(row["memory"] for row in rows)
     found = (
-        f"## Cost\n\n{seconds / 3600:.2f} h in {len(rows)} steps: {conversations / seconds:.2f} conversations/s, "
+        f"## Cost\n\n{took} in {len(rows)} steps: {conversations / seconds:.2f} conversations/s, "
         f"{tokens / seconds:.0f} tokens/s."
     )
     return found + (f" At most {memory / 2**30:.1f} GiB on the first device." if memory else "")

@@ -21,6 +21,7 @@ from facellm_training.lora.report import write_report
 from facellm_training.lora.session import Session
 from facellm_training.lora.template import Template
 from facellm_training.progress import percent
+from facellm_training.recipe import RecipeError
 
 Tell = Callable[[str], None]
 
@@ -56,7 +57,7 @@ def prepare(recipe: LoraRecipe, tell: Tell) -> Session:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the loader's processes are forked
     accelerator = Accelerator(mixed_precision="bf16" if recipe.speed.precision == "bf16" else "no")
     say = tell if accelerator.is_main_process else _silent
-    recipe.out.mkdir(parents=True, exist_ok=True)
+    _made(recipe.out)
     locate(recipe.data.path, recipe.data.name)  # before a base of gigabytes is fetched
     with accelerator.main_process_first():
         base = bases.located(recipe, percent(say), say)
@@ -73,13 +74,22 @@ def prepare(recipe: LoraRecipe, tell: Tell) -> Session:
     return Session(
         recipe, accelerator, tuned, optim, model.Normaliser(shape, accelerator.device, dtype), corpus, tiles,
         int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id),
-        recipe.identity() | {"data": corpus.digest} | _version(recipe, base), say,
+        recipe.identity() | {"data": corpus.fingerprint()} | _version(recipe, base), say,
     )  # fmt: skip
 
 
 def _version(recipe: LoraRecipe, base: Path) -> dict[str, str]:
     """Which embedded model: another version of this program may bring another one."""
     return {"base": base.name} if recipe.base == NANO else {}
+
+
+def _made(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(
+            f"The folder {folder} cannot be made: {error.strerror}.", "Choose another out in the recipe."
+        ) from error
 
 
 def _tuned(base: Path, recipe: LoraRecipe, device: torch.device) -> Any:

@@ -132,8 +132,9 @@ def forget_after(out: Path, step: int) -> None:
     """Drop the numbers of steps that come again, because the state is older."""
     kept = [row for row in rows(out) if row["step"] <= step]
     part = out / f"{METRICS}.part"
-    part.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-    os.replace(part, out / METRICS)
+    with disk_faults(out, "the steps' numbers"):
+        part.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+        os.replace(part, out / METRICS)
 
 
 def _write(path: Path, found: dict[str, Any]) -> None:
