@@ -95,14 +95,38 @@ def test_the_budget_holds_for_what_is_submitted(run: Run, teacher: TeacherServer
     assert set(teacher.paid.values()) == {1}
 
 
-def test_a_part_that_the_service_does_not_take_is_said_and_costs_nothing(run: Run, teacher: TeacherServer) -> None:
-    def fail(batch: dict[str, Any]) -> None:
+def refused(code: str, message: str) -> Callable[[dict[str, Any]], None]:
+    def end(batch: dict[str, Any]) -> None:
         batch["status"] = "failed"
-        batch["errors"] = {"object": "list", "data": [{"code": "token_limit_exceeded", "message": "queue is full"}]}
+        batch["errors"] = {"object": "list", "data": [{"code": code, "message": message}]}
 
-    keep, teacher.finish_batch = teacher.finish_batch, fail  # type: ignore[method-assign]
-    with pytest.raises(BatchFailed, match="queue is full"):
+    return end
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("invalid_json_line", "does not parse"), ("token_limit_exceeded", "queue is full")]
+)
+def test_a_part_that_the_service_does_not_take_is_said_and_costs_nothing(
+    run: Run, teacher: TeacherServer, code: str, said: str
+) -> None:
+    keep, teacher.finish_batch = teacher.finish_batch, refused(code, said)  # type: ignore[method-assign]
+    with pytest.raises(BatchFailed, match=said):
         run(mode="batch")
     teacher.finish_batch = keep  # type: ignore[method-assign]
     assert run(mode="batch")["unanswered"] == 0
+    assert set(teacher.paid.values()) == {1}
+
+
+def test_parts_wait_for_their_turn_in_a_full_queue(run: Run, teacher: TeacherServer) -> None:
+    """One part at a time is all that the account may have waiting: more rounds than ``batches.rounds`` are needed."""
+    keep, full = teacher.finish_batch, refused("token_limit_exceeded", "Enqueued token limit reached")
+
+    def one_at_a_time(batch: dict[str, Any]) -> None:
+        waiting = [each for each in teacher.batches.values() if each["status"] == "in_progress"]
+        (keep if batch is waiting[0] else full)(batch)
+
+    teacher.finish_batch = one_at_a_time  # type: ignore[method-assign]
+    counts = run(mode="batch", batches={"part_requests": 4, "rounds": 2})
+    assert counts["unanswered"] == 0
+    assert len([batch for batch in teacher.batches.values() if batch["status"] == "completed"]) > 2
     assert set(teacher.paid.values()) == {1}

@@ -16,8 +16,11 @@ from PIL import Image
 
 from facellm.core.aspects import ASPECTS
 from facellm.core.policy import judge
+from facellm_training.annotate.closed import closed_conversations, with_facts
 from facellm_training.annotate.dataset import read_conversations
+from facellm_training.annotate.pictures import Picture
 from facellm_training.annotate.prompts import SYSTEM, known_labels, open_prompt, questions_on, words_allowed
+from facellm_training.annotate.recipe import Questions
 from facellm_training.data.fairface import AGES, RACES
 from tests.training.annotate.conftest import write_faces
 from tests.training.teacher_server import TeacherServer
@@ -184,6 +187,15 @@ def test_babies_and_young_people_are_no_men_and_women() -> None:
     assert "child" in known_labels(1, 0)
     assert "young person" in known_labels(2, 0)
     assert "a woman, 20 to 29 years" in open_prompt("pose", 3, 1, "How is the head held?")
+
+
+def test_yes_is_right_as_often_as_no() -> None:
+    wanted, answers = Questions(choice=0, yesno=1, short=0, json=0, unseen=0), Counter[str]()
+    for number in range(400):
+        picture = Picture(f"{number}.jpg", f"images/{number}.jpg", f"{number:064x}", number % 9, number % 2)
+        labels = with_facts(picture, {"glasses": 0, "headwear": 0, "smile": number % 3})
+        answers.update(row["answer"] for row in closed_conversations(picture, labels, wanted))
+    assert 160 < answers["Yes"] < 240 and answers.total() == 400
 
 
 @pytest.mark.parametrize("key", [item.key for item in ASPECTS])

@@ -22,6 +22,8 @@ from facellm_training.annotate.server import ServerError, meaning, retry_after, 
 Result = TypeVar("Result")
 
 _ENDPOINT: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+#: OpenAI's word for a batch that would have more tokens waiting than the account may have; none of it is done.
+_QUEUE_FULL = "token_limit_exceeded"
 _ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
@@ -36,6 +38,7 @@ class Batch:
         self._a = asking
         self._by_id = {request.id: request for request in requests}
         self._settings = asking.recipe.batches
+        self._full = ""  # what the service says of its queue in this round
 
     async def run(self) -> None:
         """Raises ``BudgetReached`` when a request does not fit any more, ``BatchFailed`` and ``ServerError``."""
@@ -43,14 +46,30 @@ class Batch:
         for request in self._by_id.values():
             if self._a.journal.state(request.id) == "sent":  # a live run was killed
                 self._a.journal.back(request.id, "cut off", lost=True)
-        for _ in range(self._settings.rounds):
-            pending = [r for r in self._by_id.values() if self._a.journal.state(r.id) == "open"]
+        rounds = 0
+        while rounds < self._settings.rounds:
+            pending = self._pending()
             if not pending or self._a.stop.is_set():
                 return
+            self._full = ""
             left = await self._submit(pending)
             await self._collect()
             if left:
                 raise self._a.money.reached(self._a.journal.spent, left)
+            if self._full and len(self._pending()) < len(pending):
+                continue  # a round only waits for its turn in the service's queue
+            rounds += 1
+            if self._full:
+                self._a.tell(f"The service's queue is full: {self._full}")
+                await rest(self._a.stop, self._settings.poll_s)
+        if self._full and not self._a.stop.is_set():
+            raise BatchFailed(
+                f"The service's queue is full, and not of these batches: {self._full}",
+                "Nothing was paid. Run the command again later, or make smaller parts (batches.part_requests).",
+            )
+
+    def _pending(self) -> list[Request]:
+        return [request for request in self._by_id.values() if self._a.journal.state(request.id) == "open"]
 
     async def _submit(self, pending: list[Request]) -> int:
         """How many did not fit into the budget."""
@@ -159,7 +178,8 @@ class Batch:
             for file in (batch.output_file_id, batch.error_file_id)
             if file
         ]
-        problems = "; ".join(item.message or "" for item in (batch.errors.data if batch.errors else None) or [])
+        errors = (batch.errors.data if batch.errors else None) or []
+        problems = "; ".join(item.message or "" for item in errors)
         journal = self._a.journal
         with journal.together():
             waiting = set(journal.in_part(part))
@@ -169,7 +189,9 @@ class Batch:
             for key in waiting:
                 journal.back(key, f"batch {batch.status}, no answer")
             journal.part_changed(part, state="done" if texts else "failed", problem=problems)
-        if batch.status == "failed" and not texts:
+        if any(item.code == _QUEUE_FULL for item in errors):
+            self._full = problems or _QUEUE_FULL
+        elif batch.status == "failed" and not texts:
             raise BatchFailed(
                 f"The service did not take part {part}: {problems or 'it gives no reason'}.",
                 "Smaller parts may help (batches.part_requests); nothing of it was paid. Run the command again.",

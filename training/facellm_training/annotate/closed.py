@@ -20,6 +20,8 @@ ASPECT_OF = {
     "eyes": "pose", "hair_color": "structure", "hair_length": "structure", "background": "quality",
     "brightness": "quality", "sharpness": "quality",
 }  # fmt: skip
+#: So many questions are drawn to find one with the wanted answer; some faces have none.
+_TRIES = 12
 _CANNOT_BE_SEEN = (
     wording.UNSEEN_ANSWER,
     "This picture does not show that.",
@@ -52,7 +54,7 @@ def closed_conversations(picture: Picture, labels: FaceLabels, wanted: Questions
     tasks = [task for task in CLOSED_WEIGHT if task in labels.classes and task != "race"]
     makers: list[tuple[str, float, Callable[[], Sample | None]]] = [
         ("choice", wanted.choice, lambda: closed(_draw(tasks, rng), labels, rng)),
-        ("yesno", wanted.yesno, lambda: yes_no(_draw([t for t in tasks if t in wording.YES_NO], rng), labels, rng)),
+        ("yesno", wanted.yesno, lambda: _yes_or_no([t for t in tasks if t in wording.YES_NO], labels, rng)),
         ("short", wanted.short, lambda: short(_draw(tasks, rng), labels, rng)),
         ("json", wanted.json, lambda: as_json(labels, rng)),
         ("unseen", wanted.unseen, lambda: _unseen(rng)),
@@ -89,6 +91,13 @@ def _row(key: str, pictures: list[Picture], sample: Sample, form: str) -> dict[s
     if form == "yesno":
         row["choices"], row["answer"] = ["Yes", "No"], sample.answer.split(",")[0]
     return row
+
+
+def _yes_or_no(tasks: list[str], labels: FaceLabels, rng: Random) -> Sample:
+    """As often "yes" as "no": most such questions are true of few faces, and a model would learn to say no."""
+    word = rng.choice(("Yes", "No"))
+    samples = [yes_no(_draw(tasks, rng), labels, rng) for _ in range(_TRIES)]
+    return next((sample for sample in samples if sample.answer.startswith(word)), samples[0])
 
 
 def _unseen(rng: Random) -> Sample:

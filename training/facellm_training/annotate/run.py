@@ -67,9 +67,8 @@ def annotate(
                 f"Nothing was sent. {_pictures(going)} would go to {where}.",
                 "Add --yes to send them, once that is meant.",
             )
-        say(f"Sending {_pictures(going)} to {where}.")
         try:
-            asyncio.run(_ask(recipe, requests, journal, tell))
+            asyncio.run(_ask(recipe, requests, journal, tell, lambda: say(f"Sending {_pictures(going)} to {where}.")))
         except BaseException:
             if "answered" in journal.states().values():
                 _finish(recipe, gathered, requests, journal)
@@ -101,9 +100,17 @@ def _repairs(recipe: AnnotateRecipe, requests: list[Request], journal: Journal) 
     return found
 
 
-async def _ask(recipe: AnnotateRecipe, requests: list[Request], journal: Journal, tell: Callable[[str], None]) -> None:
+async def _ask(
+    recipe: AnnotateRecipe,
+    requests: list[Request],
+    journal: Journal,
+    tell: Callable[[str], None],
+    begin: Callable[[], None],
+) -> None:
+    """``begin`` is called when the server is there and takes the key."""
     async with connect(recipe.teacher, recipe.pace.timeout_s) as client:
         await check(client, recipe.teacher)
+        begin()
         asking = Asking(recipe, client, journal, Money(recipe), recipe.out, tell)
         way = Batch if recipe.mode == "batch" else Live
         with gentle_interrupt(asking):
