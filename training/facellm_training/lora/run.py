@@ -45,6 +45,8 @@ def train_lora(recipe: LoraRecipe, tell: Tell = print) -> Path:
         write_report(session.out, about, progress, _counts(session), dict(session.corpus.dropped))
         write_conversations(session.out / HELD_OUT, [one for one, _ in session.corpus.closed])
     session.accelerator.end_training()
+    # What a release does next needs the memory of the device.
+    session.model, session.optim = session.accelerator.free_memory(session.model, session.optim)
     return adapter
 
 
