@@ -9,8 +9,9 @@ import yaml
 
 from facellm_training.lora.bases import BaseError, geometry
 from facellm_training.lora.model import load_base
-from facellm_training.lora.recipe import KIND, read_recipe, recipe_kind
+from facellm_training.lora.recipe import KIND, NANO, read_recipe, recipe_kind
 from facellm_training.recipe import RecipeError
+from facellm_training.release.run import check_kinds
 from tests.training.lora import tiny
 
 
@@ -32,11 +33,14 @@ def test_the_papers_recipes_are_the_papers(shipped, size, batch) -> None:
 
 
 def test_every_recipe_is_read(shipped) -> None:
-    names = sorted(path.stem for path in shipped.glob("facellm-*.yaml"))
-    assert names == sorted(f"facellm-{kind}{size}" for kind in ("", "paper-") for size in ("1b", "38b", "8b"))
+    names = {path.stem for path in shipped.glob("facellm-*.yaml")}
+    own = {f"facellm-{kind}{size}" for kind in ("", "paper-") for size in ("1b", "38b", "8b")}
+    assert names == {*own, "facellm-nano-lora"}
     for name in names:
         assert recipe_kind(shipped / f"{name}.yaml") == KIND
-        assert read_recipe(shipped / f"{name}.yaml").base.endswith("-hf")
+        recipe = read_recipe(shipped / f"{name}.yaml")
+        assert recipe.base.endswith("-hf") if name in own else recipe.base == NANO
+        check_kinds(recipe)
     assert recipe_kind(shipped / "nano.yaml") == "nano"
 
 

@@ -45,7 +45,7 @@ def release(recipe: LoraRecipe, name: str, place: Callable[[str], Path], tell: T
     recipe's ``out`` and a card beside each pair. A killed release goes on. Raises ``NotReleased`` where a pair fails
     the comparison, and what training, converting and evaluating raise.
     """
-    _check_kinds(recipe)
+    check_kinds(recipe)
     check_data(recipe.release)
     adapter = train_lora(recipe, tell)
     base = located(recipe, percent(tell), tell)
@@ -61,7 +61,8 @@ def release(recipe: LoraRecipe, name: str, place: Callable[[str], Path], tell: T
     return Released(offered, tuple(measured))
 
 
-def _check_kinds(recipe: LoraRecipe) -> None:
+def check_kinds(recipe: LoraRecipe) -> None:
+    """Raises ``RecipeError`` for a ``release`` that no pair can be made of."""
     kinds = recipe.release
     for key, value in [("release.wide", kinds.wide), *(("release.quants", quant) for quant in kinds.quants)]:
         if value not in TEXT_KINDS:
