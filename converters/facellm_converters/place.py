@@ -27,8 +27,9 @@ class Names:
 
     @property
     def language(self) -> str:
-        """Of the language part, before it is split."""
-        return f"{self.stem}-{self.quant.lower()}.gguf"
+        """Of the language part, before it is split; a stem that says the kind already is not told it again."""
+        kind = f"-{self.quant.lower()}"
+        return f"{self.stem.removesuffix(kind)}{kind}.gguf"
 
     @property
     def between(self) -> str:

@@ -56,7 +56,7 @@ def _show(done: Released, settings: LoraRecipe, store: AssetStore) -> None:
     from facellm_training.release.run import RELEASE
 
     for measured in done.measured:
-        typer.echo("\n" + measured.results.brief())
+        typer.echo("\n" + "\n\n".join(table.markdown() for table in measured.tables()))
     for verdict in (line for measured in done.measured for line in measured.verdicts):
         typer.echo(f"\n{verdict[:1].upper()}{verdict[1:]}")
     listed = {package.llm.resolve(): package for package in list_packages(store)}

@@ -35,6 +35,9 @@ LEAST_FIT = 20
 #: A group of fewer pictures has no place in the worst gap: chance alone makes ± 20 points.
 LEAST_GROUP = 20
 
+#: Titles of tables.
+CALIBRATION, GAPS = "Calibration error", "Gaps between groups, points"
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -239,9 +242,7 @@ def _calibration_table(models: dict[str, Any]) -> Table:
     note += "".join(
         f" {name}: {count} answers without probabilities are left out." for name, count in silent.items() if count
     )
-    return Table(
-        "Calibration error", ["model", "question", "all", "temperature (answers)", "before", "after"], rows, note
-    )
+    return Table(CALIBRATION, ["model", "question", "all", "temperature (answers)", "before", "after"], rows, note)
 
 
 def _group_table(models: dict[str, Any]) -> Table:
@@ -266,4 +267,4 @@ def _gap_table(models: dict[str, Any]) -> Table:
         f"Best minus worst group of at least {LEAST_GROUP} pictures. The more and the smaller the groups, the larger "
         "the gap that chance alone makes: see their intervals."
     )
-    return Table("Gaps between groups, points", ["question", *models], rows, note)
+    return Table(GAPS, ["question", *models], rows, note)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from facellm_training.evaluate.compare import COMPARED
+from facellm_training.evaluate.labelled_report import CALIBRATION, GAPS
 from facellm_training.evaluate.tables import Table
+from facellm_training.lora.recipe import NANO
+from facellm_training.release.held_out import SURE
 from facellm_training.release.measured import Measured
 from facellm_training.release.pairs import Pair
 
@@ -25,7 +27,7 @@ what a teacher wrote is subject to its provider's terms."""
 
 _NO_TABLE = "Not measured here: run `facellm evaluate fairface` and `facellm evaluate facexbench`."
 #: The tables of an evaluation that a reader of the card needs; the others are in its report.
-_SHOWN = (COMPARED, "Calibration error", "How sure")
+_SHOWN = (CALIBRATION, GAPS, SURE)
 
 
 def model_card(pair: Pair, run: dict[str, Any], measured: Sequence[Measured], others: Sequence[Pair]) -> str:
@@ -53,7 +55,7 @@ def model_card(pair: Pair, run: dict[str, Any], measured: Sequence[Measured], ot
 
 
 def _what(pair: Pair, base: str) -> str:
-    name = Path(base).name if Path(base).is_dir() else base
+    name = "the embedded model" if base == NANO else Path(base).name if Path(base).is_dir() else base
     return (
         f"LoRA of {name}, merged, as {pair.kind} with an image part in F16. Written by `facellm release` from its own "
         "measurements."
@@ -62,9 +64,8 @@ def _what(pair: Pair, base: str) -> str:
 
 def _tables(measured: Measured) -> str:
     tables = measured.results.tables
-    shown = [table for table in tables if table is tables[0] or table.title in _SHOWN]
-    gap = next((table.note for table in tables if table.title.startswith("Groups")), "")
-    texts = [f"### {measured.results.title}", *(table.markdown() for table in shown), gap, _skipped(measured)]
+    shown = [*measured.tables(), *(table for table in tables if table.title in _SHOWN)]
+    texts = [f"### {measured.results.title}", *(table.markdown() for table in shown), _skipped(measured)]
     return "\n\n".join(filter(None, texts))
 
 

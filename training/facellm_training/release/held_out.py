@@ -24,6 +24,8 @@ from facellm_training.lora.conversations import IMAGE, Conversation, read_conver
 Floats = NDArray[np.float64]
 ALL = "all"
 TITLE = "Held-out closed questions"
+#: Title of a table.
+SURE = "How sure"
 
 
 def run_held_out(run: Run, conversations: Path) -> Results | None:
@@ -72,11 +74,6 @@ def held_out_report(asked: Asked) -> dict[str, Any]:
     models = {answers.name: _model(asked.items, answers) for answers in asked.models}
     right = {answers.name: _right(asked.items, answers) for answers in asked.models}
     comparisons = [{"question": ALL, **row} for row in compare_all(right)]
-    for name, rows in _groups(asked.items).items():
-        if name.startswith("format"):
-            comparisons += [
-                {"question": name, **row} for row in compare_all({model: of[rows] for model, of in right.items()})
-            ]
     pictures = {picture for item in asked.items for picture in item.pictures}
     first = models[asked.models[0].name]
     return {
@@ -123,7 +120,7 @@ def held_out_tables(report: dict[str, Any]) -> list[Table]:
         rows.append([name, str(score["n"]), f"{100 * score['guess']:.1f}", *cells])
     tables = [Table("Right, % [95 %]", ["questions", "n", "chance", *models], rows)]
     sure = [[name, f"{whole['probability']:.3f}", f"{whole['ece']:.3f}"] for name, whole in models.items()]
-    tables.append(Table("How sure", ["model", "probability of the right answer", "calibration error"], sure))
+    tables.append(Table(SURE, ["model", "probability of the right answer", "calibration error"], sure))
     if report["comparisons"]:
         tables.append(comparison_table(report["comparisons"], "question"))
     return tables

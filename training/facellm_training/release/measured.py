@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from facellm_training.evaluate.asking import Tell
+from facellm_training.evaluate.compare import comparison_table
 from facellm_training.evaluate.facexbench import read_facexbench
 from facellm_training.evaluate.labelled import FairFaceSource, read_fairface_items
 from facellm_training.evaluate.results import Results
 from facellm_training.evaluate.run import Run, run_facexbench, run_fairface
+from facellm_training.evaluate.tables import Table
 from facellm_training.lora.recipe import Release
 from facellm_training.release.held_out import ALL, run_held_out
 from facellm_training.release.pairs import Pair
@@ -21,12 +23,22 @@ BASE = "base"
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One evaluation of all pairs. ``name``: of its folder below ``evaluation``. ``verdicts``: a sentence for each
-    score: how the tuned model compares with its base."""
+    """One evaluation of all pairs. ``name``: of its folder below ``release``. ``verdicts``: a sentence for each score:
+    how the tuned model (column ``tuned``) compares with its base."""
 
     name: str
     results: Results
     verdicts: tuple[str, ...]
+    tuned: str
+
+    def tables(self) -> list[Table]:
+        """The scores, and of all comparisons the tuned model with its base and with each of its kinds."""
+        rows = [
+            row for row in self.results.report["comparisons"]
+            if (row["first"] == BASE and row["second"] == self.tuned) or row["first"] == self.tuned
+        ]  # fmt: skip
+        about = "score" if rows and "score" in rows[0] else "question"
+        return [self.results.tables[0], *([comparison_table(rows, about)] if rows else [])]
 
 
 def check_data(settings: Release) -> None:
@@ -47,15 +59,15 @@ def measure(pairs: Sequence[Pair], held_out: Path, settings: Release, out: Path,
     found = []
     asked = run_held_out(Run(models, out / "held-out", tell), held_out)
     if asked is not None:
-        found.append(Measured("held-out", asked, _verdicts(asked, tuned, {ALL})))
+        found.append(Measured("held-out", asked, _verdicts(asked, tuned, {ALL}), tuned))
     if settings.fairface is not None:
         results = run_fairface(
             Run(models, out / "fairface", tell), FairFaceSource(settings.fairface, limit=settings.limit)
         )
-        found.append(Measured("fairface", results, _verdicts(results, tuned, {"age", "gender"})))
+        found.append(Measured("fairface", results, _verdicts(results, tuned, {"age", "gender"}), tuned))
     if settings.facexbench is not None:
         results = run_facexbench(Run(models, out / "facexbench", tell), settings.facexbench, limit=settings.limit)
-        found.append(Measured("facexbench", results, _verdicts(results, tuned, {"official", "constrained"})))
+        found.append(Measured("facexbench", results, _verdicts(results, tuned, {"official", "constrained"}), tuned))
     return found
 
 
