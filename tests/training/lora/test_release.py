@@ -65,7 +65,8 @@ def test_a_recipe_becomes_models_in_the_list_with_one_table(recipe_file, one_thr
     card = listed["faces-q8_0"].llm.with_name("faces-q8_0.md").read_text()
     for text in (
         "| base | F16 | Q8_0 | Q4_K_M |", "closed answers  the same letter", "- pictures trained on: 9", "Not for:",
-        "| F16 | Q4_K_M |", "Calibration error", "## Files", "| SHA-256 |", "### FairFace, validation", "### FaceXBench, zero-shot",
+        "| F16 | Q4_K_M |", "Calibration error", "## Files", "| SHA-256 |", "### FairFace, validation",
+        "### FaceXBench, zero-shot",
     ):  # fmt: skip
         assert text in card, text
     assert str(tmp_path) not in card, "a card is passed on: it names no folder of this machine"
