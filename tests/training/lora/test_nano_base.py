@@ -136,14 +136,15 @@ def test_a_recipe_names_it_and_its_checkpoint_is_made_once(
     (home / "assets").symlink_to(store.root / "assets")
     monkeypatch.setenv(HOME_ENV, str(home))
     recipe = recipe_file(
-        base="nano", optimiser={"batch": 6, "epochs": 0.3}, evaluation={"every": 0}, speed={"row_tokens": 512}
-    )
-    done = CliRunner().invoke(app, ["release", str(recipe), "--name", "tuned", "--quant", "Q8_0"])
+        base="nano", optimiser={"batch": 6, "epochs": 0.3}, evaluation={"every": 0}, speed={"row_tokens": 512},
+        release={"wide": "Q8_0", "quants": ["Q8_0"]},
+    )  # fmt: skip
+    done = CliRunner().invoke(app, ["release", str(recipe), "--name", "tuned"])
     assert done.exit_code == 0, done.output
     assert done.output.count("as a checkpoint to") == 1
     assert "tuned-q8_0" in [package.name for package in list_packages(AssetStore())]
     report = json.loads((tmp_path / "out" / "release" / "held-out" / "report.json").read_text())
-    assert list(report["models"]) == ["base", "F16", "Q8_0"]
+    assert list(report["models"]) == ["base", "Q8_0"]
     said: list[str] = []
     folder = kept_checkpoint(AssetStore(), said.append)
     assert not said and folder.is_relative_to(home / "checkpoints")

@@ -41,22 +41,22 @@ def score_plot(rows: Sequence[tuple[str, Cells]], title: str) -> bytes:
     axes.set_xlabel("right, %")
     axes.grid(axis="x", alpha=0.3)
     axes.set_title(title, loc="left")
-    figure.legend(loc="outside lower center", ncols=min(3, len(columns)), frameon=False)
+    figure.legend(loc="outside lower center", ncols=min(4, len(columns)), frameon=False)
     return _png(figure)
 
 
 def reliability_plot(curves: Mapping[str, Sequence[Sequence[float]]], title: str) -> bytes:
-    """``curves``: "model, how" → (mean confidence, accuracy, number) of each bin; a point's area follows the number.
+    """``curves``: "model" or "model, how" → (mean confidence, accuracy, number) of each bin.
 
-    One colour a model; the line leaves out bins of fewer than ``LEAST_BIN``, whose points are pale.
+    A point's area follows the number. One colour a model; the line leaves out bins of fewer than ``LEAST_BIN``, whose points are pale.
     """
     figure = Figure(figsize=(5.2, 5.2 + 0.2 * math.ceil(len(curves) / 2)), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color="#888888", lw=1, ls="--")
-    models = list(dict.fromkeys(label.rpartition(", ")[0] for label in curves))
+    models = list(dict.fromkeys(label.rpartition(", ")[0] or label for label in curves))
     seen: set[str] = set()
     for label, bins in curves.items():
-        model = label.rpartition(", ")[0]
+        model = label.rpartition(", ")[0] or label
         values = np.array(bins, float).reshape(-1, 3)
         colour = COLOURS[models.index(model) % len(COLOURS)]
         second = model in seen
