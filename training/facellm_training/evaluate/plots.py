@@ -48,7 +48,8 @@ def score_plot(rows: Sequence[tuple[str, Cells]], title: str) -> bytes:
 def reliability_plot(curves: Mapping[str, Sequence[Sequence[float]]], title: str) -> bytes:
     """``curves``: "model" or "model, how" → (mean confidence, accuracy, number) of each bin.
 
-    A point's area follows the number. One colour a model; the line leaves out bins of fewer than ``LEAST_BIN``, whose points are pale.
+    A point's area follows the number. One colour a model; the line leaves out bins of fewer than ``LEAST_BIN``, whose
+    points are pale.
     """
     figure = Figure(figsize=(5.2, 5.2 + 0.2 * math.ceil(len(curves) / 2)), layout="constrained")
     axes = figure.subplots()
