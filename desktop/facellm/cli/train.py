@@ -54,14 +54,17 @@ def train(recipe: Annotated[Path, typer.Argument(help="A recipe, for example tra
 
 def _train_lora(recipe: Path) -> None:
     require_training("transformers", "peft", "accelerate", "tensorboard")
-    from facellm_training.lora.recipe import read_recipe
+    from facellm_training.lora.bases import located
+    from facellm_training.lora.recipe import NANO, read_recipe
     from facellm_training.lora.run import train_lora
 
     settings = read_recipe(recipe)
     adapter = train_lora(settings, typer.echo)
     typer.echo(f"Adapter: {adapter}")
     typer.echo(f"Report: {adapter.with_name('report.md')}")
-    typer.echo(f"Use it: {command('convert', settings.base)} --adapter {adapter} --quant Q8_0")
+    # Only recipes know the embedded model by its name.
+    base = str(located(settings, lambda *_: None, lambda _: None)) if settings.base == NANO else settings.base
+    typer.echo(f"Use it: {command('convert', base)} --adapter {adapter} --quant Q8_0")
 
 
 def checkpoint(

@@ -147,6 +147,9 @@ def test_a_recipe_names_it_and_its_checkpoint_is_made_once(
     assert list(report["models"]) == ["base", "Q8_0"]
     said: list[str] = []
     folder = kept_checkpoint(AssetStore(), said.append)
+    again = CliRunner().invoke(app, ["train", str(recipe)])
+    assert f"convert {folder} --adapter" in again.output, "convert takes no name of the embedded model"
+    assert "facellm_nano" not in done.output + again.output, "transformers is not told of a kind that it does not know"
     assert not said and folder.is_relative_to(home / "checkpoints")
     shutil.rmtree(home, ignore_errors=True)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedConfig
 
 from facellm.core.errors import FaceLLMError
 from facellm.models.store import AssetStore
@@ -28,12 +30,14 @@ class BaseError(FaceLLMError):
 @dataclass(frozen=True, slots=True)
 class Kind:
     """``load``: gives transformers' model, whose parts have the names in ``model.PARTS``; takes the folder and options
-    of ``from_pretrained``. ``mean``, ``std``: of RGB, where the folder does not say them."""
+    of ``from_pretrained``. ``mean``, ``std``: of RGB, where the folder does not say them. ``tokenizer``: options of
+    ``AutoTokenizer``."""
 
     load: Callable[..., Any]
     marks: Marks
     mean: Colours
     std: Colours
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _load_intern(folder: Path, **options: Any) -> Any:
@@ -48,7 +52,8 @@ KINDS = {
         _load_intern, INTERN_MARKS, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     ),
     NANO_ARCHITECTURE: Kind(
-        load_nano, NANO_MARKS, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+        load_nano, NANO_MARKS, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711),
+        {"config": PreTrainedConfig()},  # else transformers warns of a kind that it does not know
     ),
 }  # fmt: skip
 

@@ -107,7 +107,7 @@ def _tokenizer(base: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(base)
+        return AutoTokenizer.from_pretrained(base, **bases.kind_of(base).tokenizer)
     except (OSError, ValueError) as error:
         raise bases.BaseError(f"The base's tokenizer cannot be loaded: {error}", "Is its folder whole?") from error
 
